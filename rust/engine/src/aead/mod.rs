@@ -1,0 +1,1 @@
+//! (room laid out; filled by its own commits)

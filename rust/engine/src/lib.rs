@@ -1,0 +1,15 @@
+//! Buri's packet engine. Python decides, this crate moves packets.
+//!
+//! Rooms: `wireguard` (sans-IO Noise IKpsk2 sessions), `aead` (batch AEAD trait, `ring` behind it), `tun` and `udp`
+//! (offloaded IO), `filter` and `routes` (compiled tables), `derp` (frames, client connections, relay server), `front`
+//! (public TCP listeners, STUN responder), `shell` (the one thread that owns a node's packets).
+
+pub mod aead;
+pub mod derp;
+pub mod filter;
+pub mod front;
+pub mod routes;
+pub mod shell;
+pub mod tun;
+pub mod udp;
+pub mod wireguard;

@@ -1,0 +1,1 @@
+"""Tailscale's control-plane JSON as msgspec structs, one noun a file."""
