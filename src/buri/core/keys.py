@@ -35,12 +35,10 @@ class _Key:
         try:
             return cls(bytes.fromhex(text[len(cls.PREFIX) :]))
         except ValueError as error:
-            raise WireError(
-                f"a {cls.__name__} is {cls.PREFIX!r} and 64 hexadecimal digits."
-            ) from error
+            raise WireError(f"a {cls.__name__} is {cls.PREFIX!r} and 64 hexadecimal digits.") from error
 
     def __eq__(self, other: object) -> bool:
-        return type(other) is type(self) and self.raw == other.raw  # type: ignore[attr-defined]  # same type
+        return type(other) is type(self) and self.raw == other.raw
 
     def __hash__(self) -> int:
         return hash((type(self), self.raw))

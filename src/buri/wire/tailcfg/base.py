@@ -43,9 +43,7 @@ def parse_time(text: str) -> float:
         return 0.0
     head, dot, tail = text.partition(".")
     if dot:  # Go writes up to nine digits; Python takes six
-        digits = "".join(
-            c for c in tail[: next((i for i, c in enumerate(tail) if not c.isdigit()), len(tail))]
-        )
+        digits = "".join(c for c in tail[: next((i for i, c in enumerate(tail) if not c.isdigit()), len(tail))])
         rest = tail[len(digits) :]
         text = f"{head}.{digits[:6]}{rest}"
     return datetime.datetime.fromisoformat(text).timestamp()

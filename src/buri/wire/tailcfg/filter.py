@@ -32,6 +32,4 @@ class FilterRule(Wire):
     cap_grant: list[CapGrant] | None = go("CapGrant", None)
 
 
-ALLOW_ALL = FilterRule(
-    src_ips=["*"], dst_ports=[NetPortRange(ip="*", ports=PortRange(first=0, last=65535))]
-)
+ALLOW_ALL = FilterRule(src_ips=["*"], dst_ports=[NetPortRange(ip="*", ports=PortRange(first=0, last=65535))])

@@ -88,14 +88,10 @@ class MapResponse(Wire):
     domain: str = go("Domain", "")
     collect_services: bool | UnsetType | None = go("CollectServices", UNSET)
     packet_filter: list[FilterRule] | UnsetType | None = go("PacketFilter", UNSET)
-    packet_filters: dict[str, list[FilterRule] | None] | UnsetType | None = go(
-        "PacketFilters", UNSET
-    )
+    packet_filters: dict[str, list[FilterRule] | None] | UnsetType | None = go("PacketFilters", UNSET)
     user_profiles: list[UserProfile] | UnsetType | None = go("UserProfiles", UNSET)
     health: list[str] | UnsetType | None = go("Health", UNSET)
-    display_messages: dict[str, DisplayMessage | None] | UnsetType | None = go(
-        "DisplayMessages", UNSET
-    )
+    display_messages: dict[str, DisplayMessage | None] | UnsetType | None = go("DisplayMessages", UNSET)
     ssh_policy: Any = go("SSHPolicy", UNSET)
     control_time: str | UnsetType | None = go("ControlTime", UNSET)
     debug: Debug | UnsetType | None = go("Debug", UNSET)
