@@ -68,6 +68,7 @@ class Process:
                 with self._condition:
                     self.lines.append(line.rstrip("\n"))
                     self._condition.notify_all()
+        self.popen.stdout.close()
         with self._condition:
             self._ended = True
             self._condition.notify_all()
@@ -180,7 +181,9 @@ class Host:
 
     def shape(self, interface: str, rate: str, *, burst: str = "32kb", limit: str = "375kb") -> None:
         """Limit what leaves by `interface` with a token bucket."""
-        self.run("tc", "qdisc", "replace", "dev", interface, "root", "tbf", "rate", rate, "burst", burst, "limit", limit)
+        self.run(
+            "tc", "qdisc", "replace", "dev", interface, "root", "tbf", "rate", rate, "burst", burst, "limit", limit
+        )
 
     def stop(self) -> None:
         for process in reversed(self.processes):
@@ -266,6 +269,7 @@ class Lab:
                 break
         else:
             raise SystemFault(f"A namespace could not be made: {said.strip()}")
+        holder.stdout.close()
         host = Host(self, name, holder, directory)
         self.hosts[name] = host
         return host
@@ -323,7 +327,9 @@ class Lab:
     def _firewall(home: Home, *, hard: bool, forwards: dict[int, str]) -> None:
         masquerade = "masquerade random,fully-random" if hard else "masquerade"
         dnat = "\n".join(
-            f"    iifname wan {proto} dport {port} dnat to {to}" for port, to in forwards.items() for proto in ("tcp", "udp")
+            f"    iifname wan {proto} dport {port} dnat to {to}"
+            for port, to in forwards.items()
+            for proto in ("tcp", "udp")
         )
         home.router.nft(
             f"""table inet nat
