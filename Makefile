@@ -1,0 +1,36 @@
+# make demo     a mesh of two homes and a server in network namespaces, shown and measured (KEEP=1 leaves it running)
+# make test     everything that can run here: unit, sim, Rust, namespaces, real peers
+# make check    format, lint, types, import arrows, purity, stubs
+# make engine   build the packet engine into src/buri/engine
+# make peers    build the real peers into build/peers/bin
+SHELL := /bin/sh
+PY := .venv/bin/python
+CARGO := PATH="$$HOME/.cargo/bin:$$PATH" cargo
+.PHONY: demo test check setup engine peers format clean test-rust test-python
+
+setup:
+	@tools/setup.sh
+
+engine:
+	@$(PY) tools/build_engine.py
+
+peers: setup
+	@tools/peers.sh
+
+demo: setup
+	@$(PY) tools/demo.py $(if $(KEEP),--keep)
+
+test: setup
+	@tools/peers.sh || true
+	@$(PY) tools/test.py
+
+check: setup
+	@$(PY) tools/check.py
+
+format: setup
+	@.venv/bin/ruff format src tests bench tools
+	@.venv/bin/ruff check --fix src tests bench tools
+	@$(CARGO) fmt
+
+clean:
+	rm -rf build target .mypy_cache .ruff_cache .pytest_cache src/buri/engine/*.so
