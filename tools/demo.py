@@ -21,7 +21,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from buri.core.errors import BuriError
-from buri.testing.lab import PRIVATE_SERVER, Home, Host, Lab, LabError, wait_until
+from buri.testing.lab import PRIVATE_SERVER, Host, Lab, LabError, wait_until
+from buri.testing.ourpeers import Burid, BuriServer
+from buri.testing.traffic import block_udp
 
 ROOT = Path(__file__).resolve().parents[1]
 BIN = ROOT / ".venv/bin"
@@ -80,32 +82,6 @@ def step(what: str) -> Iterator[None]:
 
 
 @dataclass
-class Node:
-    """A burid on a host of the lab."""
-
-    host: Host
-    address: str = ""
-
-    @property
-    def socket(self) -> Path:
-        return self.host.directory / "burid.sock"
-
-    def start(self) -> None:
-        self.host.start(
-            "burid",
-            BIN / "burid",
-            f"--statedir={self.host.directory}/state",
-            f"--socket={self.socket}",
-            "--tun=buri0",
-        )
-        wait_until(f"{self.host.name}'s daemon", self.socket.exists)
-
-    def buri(self, *words: str, check: bool = True, timeout_s: float = 60) -> str:
-        done = self.host.run(BIN / "buri", f"--socket={self.socket}", *words, check=check, timeout_s=timeout_s)
-        return done.stdout + done.stderr
-
-
-@dataclass
 class Way:
     """One row of the table."""
 
@@ -131,15 +107,6 @@ def measure(name: str, client: Host, server: Host, address: str, port: int) -> W
     return Way(name, statistics.fmean(times), report["end"]["sum_received"]["bits_per_second"] / 1e6)
 
 
-def block_direct(homes: tuple[Home, Home], *, on: bool) -> None:
-    """Drop UDP between the two homes' public addresses, as a strict firewall would; the relay stays."""
-    for mine, other in (homes, homes[::-1]):
-        rules = f"ip saddr {other.public} udp dport 1-65535 drop\n ip daddr {other.public} udp dport 1-65535 drop"
-        chain = f"chain f {{ type filter hook forward priority -10\n {rules if on else ''}\n }}"
-        entry = f"chain i {{ type filter hook prerouting priority -300\n {rules if on else ''}\n }}"
-        mine.router.nft(f"table ip block\ndelete table ip block\ntable ip block {{\n{chain}\n{entry}\n}}\n")
-
-
 def show(text: str) -> None:
     for line in text.rstrip().splitlines():
         print(f"    {line}", flush=True)
@@ -150,53 +117,45 @@ def run(lab: Lab) -> None:
         server = lab.public_host("server", number=1, private=PRIVATE_SERVER)
         tokyo = lab.home("tokyo", rate=RATE, server=server)
         osaka = lab.home("osaka", rate=RATE, server=server)
-        alice, bob = Node(lab.home_host(tokyo, "alice")), Node(lab.home_host(osaka, "bob"))
-        lab.forward(osaka, 5201, bob.host)
+        alice_host, bob_host = lab.home_host(tokyo, "alice"), lab.home_host(osaka, "bob")
+        lab.forward(osaka, 5201, bob_host)
     with step("starting `buri server` (control and relay in one)"):
-        state = server.directory / "state"
-        process = server.start(
-            "server", BIN / "buri", "server", f"--state-dir={state}", "--listen=0.0.0.0:8080", f"--url={URL}",
-            "--stun=0.0.0.0:3478",
-        )  # fmt: skip
-        process.expect(r"buri up --login-server", timeout_s=30)
-        admin = [BIN / "buri", "admin", f"--state-dir={state}"]
-        server.run(*admin, "users", "create", "demo")
-        made = server.run(*admin, "preauthkeys", "create", "--user=demo", "--reusable", "--json").stdout
-        key = json.loads(made)["key"]
-    with step("joining both homes with `buri up`"):
+        service = BuriServer(server, "--listen=0.0.0.0:8080", f"--url={URL}", "--stun=0.0.0.0:3478")
+        key = service.auth_key("--reusable", user="demo")
+    with step("starting `burid` in both homes"):
+        alice, bob = Burid(alice_host), Burid(bob_host)
+    with step("joining both with `buri up`"):
         for node in (alice, bob):
-            node.start()
-        for node in (alice, bob):
-            node.buri("up", f"--login-server={URL}", f"--auth-key={key}", "--timeout=30s")
-            node.address = node.buri("ip", "-4").strip()
-    print(f"\n  alice$ buri ping {bob.address}")
-    show(alice.buri("ping", "-c", "10", bob.address))
+            node.up(URL, key)
+        bob_address = bob.address()
+    print(f"\n  alice$ buri ping {bob_address}")
+    show(alice.cli("ping", "-c", "10", bob_address))
     print("\n  alice$ buri status")
-    show(alice.buri("status"))
-    print(f"\n  alice$ traceroute -n {bob.address}")
-    traced = alice.host.run("traceroute", "-n", "-q", "1", "-w", "2", bob.address).stdout
+    show(alice.cli("status"))
+    print(f"\n  alice$ traceroute -n {bob_address}")
+    traced = alice.host.run("traceroute", "-n", "-q", "1", "-w", "2", bob_address).stdout
     show(traced)
     hops = [line for line in traced.splitlines()[1:] if line.strip()]
-    if len(hops) != 1 or bob.address not in hops[0]:
-        raise LabError(f"traceroute should show one hop, {bob.address}, and shows {len(hops)}.")
+    if len(hops) != 1 or bob_address not in hops[0]:
+        raise LabError(f"traceroute should show one hop, {bob_address}, and shows {len(hops)}.")
     print()
     ways = []
     with step("measuring bare (a forwarded port on osaka's router)"):
         ways.append(measure("bare, by a forwarded port", alice.host, bob.host, osaka.public, 5201))
     with step("measuring the mesh, direct"):
-        ways.append(measure("Buri, direct", alice.host, bob.host, bob.address, 5202))
+        ways.append(measure("Buri, direct", alice.host, bob.host, bob_address, 5202))
     with step("forbidding UDP between the homes, waiting for the relay"):
-        block_direct((tokyo, osaka), on=True)
+        block_udp((tokyo, osaka), on=True)
         wait_until(
             "traffic by the relay",
-            lambda: "via DERP" in alice.buri("ping", "-c", "1", "--until-direct=false", bob.address, check=False),
+            lambda: "via DERP" in alice.cli("ping", "-c", "1", "--until-direct=false", bob_address, check=False),
             timeout_s=30,
         )
     with step("measuring the mesh, by the relay"):
-        ways.append(measure("Buri, by the relay", alice.host, bob.host, bob.address, 5203))
+        ways.append(measure("Buri, by the relay", alice.host, bob.host, bob_address, 5203))
     print("\n  alice$ buri status")
-    show(alice.buri("status"))
-    block_direct((tokyo, osaka), on=False)
+    show(alice.cli("status"))
+    block_udp((tokyo, osaka), on=False)
     print(f"\n  {'':28}{'mean latency':>14}{'throughput':>16}{'of bare':>10}")
     for way in ways:
         share = f"{100 * way.mbit_s / ways[0].mbit_s:.1f} %"
@@ -208,8 +167,8 @@ def run(lab: Lab) -> None:
         print("\nIt is still running. Play with it:")
         for node in (alice, bob):
             print(f"  {' '.join(node.host.enter())} {BIN}/buri --socket={node.socket} status")
-        print(f"  {' '.join(alice.host.enter())} ping {bob.address}")
-        print(f"  {' '.join(server.enter())} {BIN}/buri admin --state-dir={state} nodes list")
+        print(f"  {' '.join(alice.host.enter())} ping {bob_address}")
+        print(f"  {' '.join(server.enter())} {BIN}/buri admin --state-dir={service.state} nodes list")
         print(f"End it: {BIN}/python tools/demo.py --end")
     else:
         print("\nWhat next:")
