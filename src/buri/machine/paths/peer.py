@@ -1,0 +1,404 @@
+"""One peer's paths: the machine that finds, trusts, keeps and leaves an address (wire reference 1e).
+
+Life of a path:
+
+- *Relay first.* With nothing known, packets go by the peer's relay at once.
+- *Discovery.* While the session is active (used within 45 s) and no address is trusted, every candidate is pinged, no
+  address more often than every 5 s, and the peer is sent a call-me-maybe by relay, so that both sides' firewalls open.
+- *Trust.* A pong makes its address the path, trusted for 6.5 s; a heartbeat every 3 s renews that. Of two answered
+  addresses `scoring` decides; an untrusted one yields to any pong.
+- *Doubt.* When trust lapses, packets go by the address and by the relay; discovery starts again; a ping timing out then
+  clears the address.
+- *Full size.* A new path is also pinged at the size of a full packet. If only small pings return, the path loses DF and
+  GSO (`gso` False); if even fragments do not return, it is no path for a minute.
+
+Invariants: packets have one destination whenever an address is trusted, and never only an untrusted one when the peer
+has a relay; at most `MAX_CANDIDATES` addresses and `MAX_IN_FLIGHT` pings are kept.
+"""
+
+from __future__ import annotations
+
+import errno
+from ipaddress import IPv4Address
+
+from buri.core.addresses import AddrPort
+from buri.machine.paths import limits
+from buri.machine.paths.callmemaybe import CallMeMaybeGate
+from buri.machine.paths.candidates import Candidate, Candidates
+from buri.machine.paths.fullsize import FullSizeProbe
+from buri.machine.paths.link import DiscoLink
+from buri.machine.paths.pings import PingInFlight, PingsInFlight, Purpose
+from buri.machine.paths.scoring import PathQuality, is_better
+from buri.machine.paths.values import LocalEndpoint, PathChosen, PathInfo, PeerPathInfo, PingDone
+from buri.wire import disco
+
+
+class PeerPaths:
+    """Everything known of the ways to one peer. The manager feeds it; `link` carries what it sends and says."""
+
+    def __init__(self, info: PeerPathInfo, link: DiscoLink, now: float) -> None:
+        self.info = info
+        self.call_me_maybe = CallMeMaybeGate()
+        self._link = link
+        self._candidates = Candidates()
+        self._pings = PingsInFlight()
+        self._best: Candidate | None = None
+        self._trusted_until = now
+        self._last_active_at: float | None = None
+        self._heartbeat_at: float | None = None
+        self._last_discovery_at: float | None = None
+        self._relay_route: int | None = None  # a region it was heard through, nearer than its home
+        self._relay_says_gone = False
+        self._chosen: PathChosen | None = None
+        self._probe = FullSizeProbe()
+        self._answers = limits.TokenBucket(limits.PINGS_ANSWERED)
+        self._candidates.name(info.endpoints, None)
+        self._choose(now, "relay first")
+
+    # ---- what the layers around tell ----
+
+    def set_info(self, info: PeerPathInfo, now: float) -> None:
+        """Take a newer netmap's word; a new disco key means a peer that restarted, of which nothing measured holds."""
+        old, self.info = self.info, info
+        if old.disco_key != info.disco_key:
+            self._link.forget(old.disco_key)
+            self.reset(now, "the peer's disco key changed", keep_best=False)
+        fresh = self._candidates.name(info.endpoints, self._best_address())
+        if old.home_region != info.home_region:
+            self._relay_says_gone = False
+        self._choose(now, "the peer's relay changed" if old.home_region != info.home_region else "netmap")
+        if self.is_active(now) and not self.is_trusted(now):
+            self._ping_candidates(fresh, now)
+
+    def activate(self, now: float) -> None:
+        """Packets are being sent to this peer."""
+        self._last_active_at = now
+        if self._heartbeat_at is None:
+            self._heartbeat(now)
+        elif not self.is_trusted(now) and self._discovery_due(now):
+            self._discover(now)
+        if not self.is_trusted(now) and (region := self.relay_region()) is not None:
+            self._link.use_relay(region, now)
+
+    def reset(self, now: float, reason: str, *, keep_best: bool = True) -> None:
+        """Below us something changed: nothing measured holds, but the address in use may still be right."""
+        self._trusted_until = now
+        self._pings.clear()
+        self._probe.stop()
+        for candidate in self._candidates:
+            candidate.forget_measurements()
+        if not keep_best:
+            self._best = None
+        self._last_discovery_at = None
+        self.call_me_maybe.reset()
+        self._choose(now, reason)
+        if self.is_active(now):
+            self._heartbeat(now)
+
+    def handle_path_fault(self, address: AddrPort, error_number: int, now: float) -> None:
+        """The operating system could not send there."""
+        candidate = self._candidates.get(address)
+        if candidate is None:
+            return
+        if error_number == errno.EMSGSIZE:
+            candidate.full_size = False
+            self._choose(now, "packets are too long for the path")
+            return
+        candidate.latency_s = candidate.pong_at = None
+        if candidate is self._best:
+            self._best = None
+            self._choose(now, "the address cannot be sent to")
+            if self.is_active(now):
+                self._discover(now)
+
+    def handle_relay_seen(self, region: int, now: float) -> None:
+        """It was heard through this region's relay."""
+        self._relay_says_gone = False
+        if region != self._relay_route:
+            self._relay_route = region
+            self._choose(now, "heard through another relay")
+
+    def handle_relay_lost(self, region: int, now: float) -> None:
+        """Our connection to that relay ended: a way back through it is none now."""
+        if region == self._relay_route:
+            self._relay_route = None
+            self._choose(now, "the relay went away")
+
+    def handle_relay_gone(self, region: int, now: float) -> None:
+        """A relay says that it is not there: forget that way; its home region stays what the netmap says."""
+        if region == self.info.home_region:
+            self._relay_says_gone = True
+        if region == self._relay_route:
+            self._relay_route = None
+            self._choose(now, "the relay lost the peer")
+
+    def ping(self, request: int, size_bytes: int, now: float) -> None:
+        """Ping for a person: the address in use, or, with none trusted, the relay and all candidates."""
+        self.activate(now)
+        padding = max(0, size_bytes - disco.PING_BYTES)
+        if self._best is not None and self.is_trusted(now):
+            self._send_ping(self._best.address, Purpose.ASKED, now, request=request, padding_bytes=padding)
+            return
+        region = self.relay_region()
+        if region is not None:
+            self._send_ping(None, Purpose.ASKED, now, request=request, region=region, padding_bytes=padding)
+        for candidate in self._candidates:
+            self._send_ping(candidate.address, Purpose.ASKED, now, request=request, padding_bytes=padding)
+
+    # ---- what the peer says ----
+
+    def handle_ping(self, ping: disco.Ping, source: AddrPort | None, region: int, now: float) -> None:
+        """Answer where it came from; a UDP source is a candidate, and pinged back while no address is trusted."""
+        if not self._answers.take(now):
+            self._link.count("ping_over_limit")
+            return
+        if source is None:
+            pong = disco.Pong(ping.txid, _relay_source(region))
+            self._link.send_relay(pong, self.info.disco_key, self.info.key, region, now)
+            return
+        self._link.send_udp(disco.Pong(ping.txid, source), self.info.disco_key, source)
+        candidate = self._candidates.hear(source, now, self._best_address())
+        if candidate is not None and not self.is_trusted(now):
+            self._ping_candidates([candidate], now)
+
+    def handle_pong(self, pong: disco.Pong, now: float) -> PingDone | None:
+        """Measure; returns the end of a person's ping when this was its answer."""
+        ping = self._pings.take(pong.txid)
+        if ping is None:
+            self._link.count("pong_unexpected")
+            return None
+        latency_s = max(0.0, now - ping.sent_at)
+        if ping.address is not None and (candidate := self._candidates.get(ping.address)) is not None:
+            self._note_pong(candidate, ping, latency_s, now)
+        if ping.purpose is not Purpose.ASKED:
+            return None
+        return PingDone(ping.request, self.info.key, latency_s, ping.address, ping.region)
+
+    def handle_call_me_maybe(self, message: disco.CallMeMaybe, now: float) -> None:
+        """The peer is sending to us now: ping all it lists at once, whatever was pinged before."""
+        if not self.call_me_maybe.may_hear(now):
+            self._link.count("call_me_maybe_over_limit")
+            return
+        called = self._candidates.call(message.endpoints, self._best_address())
+        for candidate in called:
+            candidate.pinged_at = None
+        if not self.is_trusted(now):
+            self._ping_candidates(called, now)
+
+    # ---- time ----
+
+    def next_timeout(self) -> float | None:
+        times = [self._heartbeat_at, self._pings.next_expiry(), self._probe.next_timeout()]
+        if self._chosen is not None and self._chosen.trusted:
+            times.append(self._trusted_until)
+        return min((at for at in times if at is not None), default=None)
+
+    def handle_timeout(self, now: float) -> list[PingDone]:
+        """Do what is due; returns the persons' pings that nobody answered."""
+        unanswered = self._expire_pings(now)
+        if self._chosen is not None and self._chosen.trusted and not self.is_trusted(now):
+            self._choose(now, "no answer within the time of trust")
+            if self.is_active(now) and self._discovery_due(now):
+                self._discover(now)
+        if self._heartbeat_at is not None and now >= self._heartbeat_at:
+            self._heartbeat(now)
+        if self._probe.is_due(now):
+            self._continue_probe(now)
+        return unanswered
+
+    # ---- what is known ----
+
+    def is_active(self, now: float) -> bool:
+        return self._last_active_at is not None and now - self._last_active_at < limits.SESSION_ACTIVE_S
+
+    def is_trusted(self, now: float) -> bool:
+        return self._best is not None and now < self._trusted_until
+
+    def relay_region(self) -> int | None:
+        """The region through which to send now: where it was heard, else its home."""
+        return self._relay_route or self.info.home_region or None
+
+    def path_info(self, now: float, own_hard_nat: bool | None) -> PathInfo:
+        direct = self._best is not None and self.is_trusted(now)
+        best = self._best if direct else None
+        return PathInfo(
+            key=self.info.key,
+            address=best.address if best is not None else None,
+            latency_s=best.latency_s if best is not None else None,
+            relay_region=self.relay_region() or 0,
+            active=self.is_active(now),
+            why_relayed="" if direct else self._why_relayed(now, own_hard_nat),
+        )
+
+    def send_call_me_maybe(self, endpoints: tuple[LocalEndpoint, ...], now: float) -> None:
+        """Tell the peer where we are; the manager calls this once endpoints are fresh and the relay is up."""
+        region = self.relay_region()
+        if region is None:
+            return
+        self.call_me_maybe.note_sent(now)
+        message = disco.CallMeMaybe(
+            tuple(endpoint.address for endpoint in endpoints[: disco.MAX_CALL_ME_MAYBE_ENDPOINTS])
+        )
+        self._link.send_relay(message, self.info.disco_key, self.info.key, region, now)
+
+    # ---- helpers, in order of use ----
+
+    def _best_address(self) -> AddrPort | None:
+        return self._best.address if self._best is not None else None
+
+    def _choose(self, now: float, reason: str) -> None:
+        """Say the path anew if it differs from what was said."""
+        trusted = self.is_trusted(now)
+        path = PathChosen(
+            key=self.info.key,
+            udp=self._best_address(),
+            relay_region=None if trusted else self.relay_region(),
+            trusted=trusted,
+            gso=self._best is None or self._best.full_size is not False,
+            reason=reason,
+        )
+        said = self._chosen
+        if said is None or (said.udp, said.relay_region, said.trusted, said.gso) != (
+            path.udp,
+            path.relay_region,
+            path.trusted,
+            path.gso,
+        ):
+            self._chosen = path
+            self._link.events.append(path)
+
+    def _heartbeat(self, now: float) -> None:
+        if not self.is_active(now):
+            self._heartbeat_at = None
+            return
+        self._heartbeat_at = now + limits.HEARTBEAT_S
+        if self._best is not None:
+            self._send_ping(self._best.address, Purpose.HEARTBEAT, now)
+        if self._discovery_due(now):
+            self._discover(now)
+
+    def _discovery_due(self, now: float) -> bool:
+        if not self.info.disco_key:
+            return False
+        if self._last_discovery_at is None:
+            return True
+        since_s = now - self._last_discovery_at
+        if not self.is_trusted(now):
+            return since_s >= limits.PING_SPACING_S
+        best = self._best
+        if best is not None and best.latency_s is not None and best.latency_s <= limits.GOOD_ENOUGH_LATENCY_S:
+            return False
+        return since_s >= limits.UPGRADE_SEARCH_S
+
+    def _discover(self, now: float) -> None:
+        self._last_discovery_at = now
+        self._ping_candidates(list(self._candidates), now)
+        self.call_me_maybe.want(now)
+
+    def _ping_candidates(self, candidates: list[Candidate], now: float) -> None:
+        for candidate in candidates:
+            if candidate.may_be_pinged(now):
+                self._send_ping(candidate.address, Purpose.DISCOVERY, now)
+
+    def _send_ping(
+        self,
+        address: AddrPort | None,
+        purpose: Purpose,
+        now: float,
+        *,
+        request: int = 0,
+        region: int = 0,
+        padding_bytes: int = 0,
+        timeout_s: float = limits.PING_TIMEOUT_S,
+    ) -> None:
+        if not self.info.disco_key or self._link.node_key is None:
+            return
+        txid = self._link.rng.randbytes(disco.TXID_BYTES)
+        message = disco.Ping(txid, self._link.node_key, padding_bytes)
+        self._pings.add(PingInFlight(txid, purpose, now, now + timeout_s, address, region, request))
+        if address is None:
+            self._link.send_relay(message, self.info.disco_key, self.info.key, region, now)
+            return
+        if purpose is not Purpose.FULL_SIZE and (candidate := self._candidates.get(address)) is not None:
+            candidate.pinged_at = now
+        self._link.send_udp(message, self.info.disco_key, address)
+
+    def _note_pong(self, candidate: Candidate, ping: PingInFlight, latency_s: float, now: float) -> None:
+        candidate.pong_at = now
+        if ping.purpose is Purpose.FULL_SIZE:
+            candidate.full_size = self._probe.result(candidate.address, passed=True)
+        else:
+            candidate.latency_s = latency_s
+        if now < candidate.blocked_until:
+            return
+        best = self._best
+        if candidate is best:
+            self._trusted_until = now + limits.TRUST_S
+            self._choose(now, "answered")
+        elif best is None or not self.is_trusted(now) or self._beats(candidate, best):
+            self._best = candidate
+            self._trusted_until = now + limits.TRUST_S
+            self._choose(now, "answered first" if best is None else "a better address answered")
+            self._start_probe(candidate, now)
+
+    def _beats(self, candidate: Candidate, best: Candidate) -> bool:
+        if candidate.latency_s is None or best.latency_s is None:
+            return False
+        return is_better(PathQuality(candidate.address, candidate.latency_s), PathQuality(best.address, best.latency_s))
+
+    def _start_probe(self, candidate: Candidate, now: float) -> None:
+        if candidate.full_size is not True:
+            self._probe.start(candidate.address, now)
+            self._continue_probe(now)
+
+    def _continue_probe(self, now: float) -> None:
+        """Send the next full-size ping, or draw the conclusion from their silence."""
+        address = self._probe.address
+        candidate = self._candidates.get(address) if address is not None else None
+        if candidate is None or candidate is not self._best:
+            self._probe.stop()
+            return
+        padding = self._probe.next_padding(now)
+        if padding is not None:
+            self._send_ping(
+                candidate.address, Purpose.FULL_SIZE, now, padding_bytes=padding, timeout_s=limits.PING_TIMEOUT_S
+            )
+            return
+        self._probe.stop()
+        if self.is_trusted(now):
+            candidate.full_size = False
+            self._choose(now, "full-size packets do not pass whole")
+
+    def _expire_pings(self, now: float) -> list[PingDone]:
+        unanswered = []
+        for ping in self._pings.expired(now):
+            if ping.purpose is Purpose.ASKED:
+                unanswered.append(PingDone(ping.request, self.info.key, error="no answer within 5 seconds"))
+            elif (
+                ping.purpose is not Purpose.FULL_SIZE
+                and ping.address == self._best_address()
+                and not self.is_trusted(now)
+            ):
+                self._best = None
+                self._choose(now, "the address went silent")
+        return unanswered
+
+    def _why_relayed(self, now: float, own_hard_nat: bool | None) -> str:
+        if not self.info.disco_key:
+            return "the peer cannot look for direct paths"
+        if self._relay_says_gone:
+            return "the peer is not connected to its relay"
+        if not self.is_active(now):
+            return "idle"
+        if self._best is not None:
+            return "the direct address stopped answering"
+        if not len(self._candidates):
+            return "the peer offers no address"
+        if own_hard_nat and self.info.hard_nat:
+            return "both sides are behind a NAT that changes ports by destination"
+        return "no address of the peer has answered yet"
+
+
+def _relay_source(region: int) -> AddrPort:
+    # Upstream tells the "address" of a relay as 127.3.3.40 with the region as the port.
+    return AddrPort(IPv4Address("127.3.3.40"), region & 0xFFFF)

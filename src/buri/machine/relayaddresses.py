@@ -1,0 +1,81 @@
+"""Where a relay of the DERP map is: its addresses, ports and name (wire reference 1d, "DERPMap").
+
+A node without literal addresses has to be looked up by `host_name`; machines cannot, so the shell hands in what it
+found (`resolved`: host name to addresses, best first).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from ipaddress import AddressValueError, IPv4Address, IPv6Address
+
+from buri.core.addresses import AddrPort, IPAddress
+from buri.wire import stun
+from buri.wire.tailcfg.derpmap import DERPMap, DERPNode, DERPRegion
+
+Resolved = Mapping[str, Sequence[IPAddress]]
+
+DEFAULT_DERP_PORT = 443
+
+
+def regions_of(derp_map: DERPMap) -> list[DERPRegion]:
+    """The regions with at least one node, by id."""
+    regions = derp_map.regions or {}
+    return [region for _, region in sorted(regions.items()) if region is not None and region.nodes]
+
+
+def relay_nodes(region: DERPRegion) -> list[DERPNode]:
+    """The nodes of a region that relay, in the map's order."""
+    return [node for node in region.nodes or [] if not node.stun_only]
+
+
+def hosts_to_resolve(derp_map: DERPMap) -> list[str]:
+    """Host names that must be looked up before their nodes can be reached, each once."""
+    hosts: dict[str, None] = {}
+    for region in regions_of(derp_map):
+        for node in region.nodes or []:
+            if not node.ipv4 and not node.ipv6 and _literal(node.host_name) is None:
+                hosts[node.host_name] = None
+    return list(hosts)
+
+
+def node_addresses(node: DERPNode, resolved: Resolved) -> tuple[IPAddress, ...]:
+    """All addresses of a node, IPv4 first; empty when it must be looked up first. "none" disables a family."""
+    found: list[IPAddress] = []
+    named = [a for a in (_literal(node.host_name),) if a is not None] or list(resolved.get(node.host_name, ()))
+    for text, family in ((node.ipv4, IPv4Address), (node.ipv6, IPv6Address)):
+        if text == "none":
+            continue
+        literal = _literal(text)
+        if isinstance(literal, family):
+            found.append(literal)
+        elif not text:
+            found.extend(address for address in named if isinstance(address, family))
+    return tuple(found)
+
+
+def stun_address(node: DERPNode, resolved: Resolved, *, ipv6: bool) -> AddrPort | None:
+    """Where to send STUN in that family; None when the node has none there."""
+    if node.stun_port < 0:
+        return None
+    port = node.stun_port or stun.DEFAULT_PORT
+    family = IPv6Address if ipv6 else IPv4Address
+    test = _literal(node.stun_test_ip)
+    addresses = (test,) if test is not None else node_addresses(node, resolved)
+    for address in addresses:
+        if isinstance(address, family):
+            return AddrPort(address, port)
+    return None
+
+
+def derp_port(node: DERPNode) -> int:
+    return node.derp_port or DEFAULT_DERP_PORT
+
+
+def _literal(text: str) -> IPAddress | None:
+    for family in (IPv4Address, IPv6Address):
+        try:
+            return family(text)
+        except AddressValueError:
+            continue
+    return None
