@@ -70,8 +70,7 @@ impl Header {
 
     pub fn encode(&self) -> [u8; HEADER_BYTES] {
         let mut bytes = [0u8; HEADER_BYTES];
-        bytes[0] =
-            if self.needs_checksum { F_NEEDS_CSUM } else { 0 } | if self.data_valid { F_DATA_VALID } else { 0 };
+        bytes[0] = if self.needs_checksum { F_NEEDS_CSUM } else { 0 } | if self.data_valid { F_DATA_VALID } else { 0 };
         bytes[1] = match self.kind {
             Kind::Single => GSO_NONE,
             Kind::TcpV4 => GSO_TCPV4,
