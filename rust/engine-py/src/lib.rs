@@ -2,5 +2,18 @@
 
 use pyo3::prelude::*;
 
+mod engine;
+mod errors;
+
 #[pymodule(gil_used = false)]
-mod _engine {}
+mod _engine {
+    use super::*;
+
+    #[pymodule_export]
+    use super::engine::Engine;
+
+    #[pymodule_init]
+    fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        module.add("SOURCE_HASH", env!("BURI_SOURCE_HASH"))
+    }
+}

@@ -1,1 +1,25 @@
-//! (room laid out)
+//! The shell: one thread that owns a node's device, sockets, relay connections and WireGuard sessions.
+//!
+//! `engine` is the handle with mailbox and event queue, `node` the thread's state and its turn, `tables` what orders do to it,
+//! `outbound` device → network, `inbound` network → device, `peers` the slab, `relays` the connections to
+//! relays, `sessions` the seam to WireGuard, `poller` epoll and eventfd.
+//! Everything the packet path reads lives in the thread and changes only between two batches.
+
+mod config;
+mod counters;
+mod engine;
+mod events;
+mod inbound;
+mod node;
+mod orders;
+mod outbound;
+mod peers;
+mod poller;
+mod relays;
+mod sessions;
+mod tables;
+
+pub use config::{Config, Key, Offloads};
+pub use engine::{Engine, PeerStats, StartError, Stats, Stopped};
+pub use events::Event;
+pub use orders::{Order, PeerSpec, RelaySpec};

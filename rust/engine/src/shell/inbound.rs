@@ -1,0 +1,155 @@
+//! Network → device: tell datagrams apart, open, check the source, filter, glue, write.
+
+use std::ops::Range;
+
+use super::events::Event;
+use super::node::Node;
+use super::sessions::Source;
+use crate::filter::{Headers, Refusal};
+use crate::routes::PeerIndex;
+use crate::udp::receive::{Message, Receiver};
+use crate::udp::{classify, Class};
+
+/// Calls for datagrams in one turn; each brings up to eight trains.
+const RECEIVES_A_TURN: usize = 2;
+
+impl Node {
+    /// Take in what waits at one socket, at most a turn's worth; whether anything came.
+    pub(super) fn pump_udp(&mut self, ipv6: bool) -> bool {
+        // Moved out for the while, so that the rest of the node can be used beside it; a move of a pointer.
+        let Some(mut receiver) = self.receiver.take() else { return false };
+        let mut came = false;
+        for _ in 0..RECEIVES_A_TURN {
+            let socket = if ipv6 { self.sockets.ipv6.as_ref() } else { self.sockets.ipv4.as_ref() };
+            // An error other than "nothing there" is an old fault of something sent (ICMP): reading it cleared it.
+            let Some(Ok(count)) = socket.map(|socket| receiver.receive(socket)) else { break };
+            came |= count > 0;
+            self.take_messages(&mut receiver, count);
+            if count < crate::udp::receive::MESSAGES {
+                break;
+            }
+        }
+        self.receiver = Some(receiver);
+        came
+    }
+
+    fn take_messages(&mut self, receiver: &mut Receiver, count: usize) {
+        for number in 0..count {
+            let Some(message) = receiver.message(number) else { continue };
+            self.counters.udp_rx_messages += 1;
+            self.counters.udp_rx_bytes += message.len as u64;
+            self.take_message(receiver.arena(), &message);
+        }
+        self.write_out(receiver.arena());
+    }
+
+    fn take_message(&mut self, arena: &mut [u8], message: &Message) {
+        let end = message.start + message.len;
+        let source = Source::Udp(message.source);
+        let mut start = message.start;
+        while start < end {
+            let stop = (start + message.segment).min(end);
+            self.counters.udp_rx_datagrams += 1;
+            match classify(&arena[start..stop]) {
+                Class::WireGuard => self.take_wireguard(arena, start..stop, source),
+                Class::Disco => {
+                    self.counters.disco_rx += 1;
+                    let data = Box::from(&arena[start..stop]);
+                    self.events.push(Event::DiscoByUdp { source: message.source, data });
+                }
+                Class::Stun => {
+                    self.counters.stun_rx += 1;
+                    self.events.push(Event::Stun { source: message.source, data: Box::from(&arena[start..stop]) });
+                }
+                Class::Unknown => self.counters.drop_in_unknown += 1,
+            }
+            start = stop;
+        }
+    }
+
+    /// A packet that a relay brought: WireGuard or disco.
+    pub(super) fn take_relayed(&mut self, region: u32, key: super::config::Key, packet: &[u8]) {
+        self.counters.relay_rx_packets += 1;
+        match classify(packet) {
+            Class::WireGuard => {
+                let Some(mut arena) = self.relay_arena.take() else { return };
+                if packet.len() > arena.len() - self.relay_arena_used {
+                    self.write_out(&mut arena);
+                    self.relay_arena_used = 0;
+                }
+                let start = self.relay_arena_used;
+                if let Some(place) = arena.get_mut(start..start + packet.len()) {
+                    place.copy_from_slice(packet);
+                    self.relay_arena_used = start + packet.len();
+                    self.take_wireguard(&mut arena, start..start + packet.len(), Source::Relay { region, key });
+                }
+                self.relay_arena = Some(arena);
+            }
+            Class::Disco => {
+                self.counters.disco_rx += 1;
+                self.events.push(Event::DiscoByRelay { region, key, data: Box::from(packet) });
+            }
+            Class::Stun | Class::Unknown => self.counters.drop_in_unknown += 1,
+        }
+    }
+
+    /// Write out what relays brought; called when a relay's bytes are used up.
+    pub(super) fn finish_relayed(&mut self) {
+        if let Some(mut arena) = self.relay_arena.take() {
+            self.write_out(&mut arena);
+            self.relay_arena_used = 0;
+            self.relay_arena = Some(arena);
+        }
+    }
+
+    /// An authentic inner packet at `place` of the arena: check, filter, and let it wait for its like.
+    #[inline]
+    pub(super) fn deliver(&mut self, arena: &mut [u8], place: Range<usize>, index: PeerIndex) {
+        let Some(headers) = Headers::parse(&arena[place.clone()]) else {
+            self.counters.drop_in_malformed += 1;
+            return;
+        };
+        if self.routes.lookup(headers.ipv6, headers.source) != Some(index) {
+            self.counters.drop_in_wrong_source += 1;
+            return;
+        }
+        if let Some(peer) = self.peers.get_mut(index) {
+            peer.rx_bytes += u64::from(headers.len);
+        }
+        match self.filter.inbound(&headers) {
+            Ok(()) => {}
+            Err(Refusal::Scope) => {
+                self.counters.drop_in_filter_scope += 1;
+                return;
+            }
+            Err(Refusal::NotLocal) => {
+                self.counters.drop_in_filter_not_local += 1;
+                return;
+            }
+            Err(Refusal::NoRule) => {
+                self.counters.drop_in_filter_no_rule += 1;
+                return;
+            }
+        }
+        if self.coalescer.is_full() {
+            self.write_out(arena);
+        }
+        self.counters.tun_tx_packets += 1;
+        self.coalescer.push(arena, place.start, &headers);
+    }
+
+    /// Write every waiting packet to the device.
+    fn write_out(&mut self, arena: &mut [u8]) {
+        if self.coalescer.is_empty() {
+            return;
+        }
+        let (tun, counters) = (&self.tun, &mut self.counters);
+        self.coalescer.drain(arena, |parts| {
+            counters.tun_tx_writes += 1;
+            // A device that is down or full refuses: the packet is lost like on any link.
+            if tun.as_ref().is_none_or(|tun| tun.write(parts).is_err()) {
+                counters.drop_in_tun_refused += 1;
+            }
+        });
+    }
+}

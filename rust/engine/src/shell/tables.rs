@@ -1,0 +1,143 @@
+//! What orders do to the tables, between two batches of packets.
+
+use std::collections::HashSet;
+use std::net::SocketAddr;
+
+use super::config::Key;
+use super::events::Event;
+use super::node::Node;
+use super::orders::{Order, PeerSpec};
+use super::peers::Path;
+use crate::routes::PeerIndex;
+use crate::udp::send::Route;
+use crate::udp::{BindError, Pair};
+
+/// The owner of datagrams that belong to no peer.
+pub(super) const NOBODY: PeerIndex = PeerIndex::MAX;
+
+impl Node {
+    pub(super) fn obey(&mut self, order: Order) {
+        match order {
+            Order::SetPrivateKey(key) => self.set_private_key(&key),
+            Order::SetPeers(specs) => self.set_peers(specs),
+            Order::UpsertPeer(spec) => self.upsert_peer(spec),
+            Order::RemovePeer(key) => {
+                if let Some(index) = self.peers.find(&key) {
+                    self.remove_peer(index);
+                }
+            }
+            Order::SetPath { key, udp, relay, gso } => self.set_path(&key, udp, relay, gso),
+            Order::SetFilter { local, rules, shields_up } => self.filter.replace(&local, &rules, shields_up),
+            Order::ConnectRelay(spec) => self.connect_relay(spec),
+            Order::PreferRelay { region, preferred } => self.prefer_relay(region, preferred),
+            Order::CloseRelay(region) => self.close_relay(region),
+            Order::SendUdp { to, data } => self.send_datagram(to, &data),
+            Order::SendRelay { region, key, data } => self.send_by_relay(region, &key, &data),
+            Order::Rebind => self.rebind(),
+        }
+    }
+
+    fn set_peers(&mut self, specs: Vec<PeerSpec>) {
+        let wanted: HashSet<Key> = specs.iter().map(|spec| spec.key).collect();
+        let gone: Vec<PeerIndex> =
+            self.peers.iter().filter(|(_, peer)| !wanted.contains(&peer.key)).map(|(index, _)| index).collect();
+        for index in gone {
+            self.remove_peer(index);
+        }
+        for spec in specs {
+            self.upsert_peer(spec);
+        }
+    }
+
+    fn upsert_peer(&mut self, spec: PeerSpec) {
+        let index = match self.peers.find(&spec.key) {
+            Some(index) => index,
+            None => {
+                let index = self.peers.insert(spec.key);
+                self.add_session(index, &spec.key);
+                index
+            }
+        };
+        let Some(peer) = self.peers.get_mut(index) else { return };
+        let before = std::mem::replace(&mut peer.allowed_ips, spec.allowed_ips);
+        for prefix in before {
+            self.routes.remove(prefix, index);
+        }
+        if let Some(peer) = self.peers.get(index) {
+            for prefix in &peer.allowed_ips {
+                self.routes.insert(*prefix, index);
+            }
+        }
+    }
+
+    fn remove_peer(&mut self, index: PeerIndex) {
+        let Some(peer) = self.peers.remove(index) else { return };
+        for prefix in &peer.allowed_ips {
+            self.routes.remove(*prefix, index);
+        }
+        self.drop_session(index);
+        if peer.path.udp.is_some_and(|route| route.plain) {
+            self.collect_plain();
+        }
+    }
+
+    fn set_path(&mut self, key: &Key, udp: Option<SocketAddr>, relay: Option<u32>, gso: bool) {
+        let Some(index) = self.peers.find(key) else { return };
+        let Some(peer) = self.peers.get_mut(index) else { return };
+        let was_plain = peer.path.udp.is_some_and(|route| route.plain);
+        peer.path = Path { udp: udp.map(|to| Route { to, owner: index, plain: !gso }), relay };
+        if was_plain || !gso {
+            self.collect_plain();
+        }
+    }
+
+    /// Remember the addresses that get no trains and no DF, for datagrams that Python sends there.
+    fn collect_plain(&mut self) {
+        self.plain = self
+            .peers
+            .iter()
+            .filter_map(|(_, peer)| peer.path.udp.filter(|route| route.plain).map(|route| route.to))
+            .collect();
+    }
+
+    /// How a datagram that belongs to no peer goes to an address.
+    #[inline]
+    pub(super) fn route_to(&self, to: SocketAddr) -> Route {
+        Route { to, owner: NOBODY, plain: !self.plain.is_empty() && self.plain.contains(&to) }
+    }
+
+    /// Put one datagram into the outbox.
+    pub(super) fn send_datagram(&mut self, to: SocketAddr, data: &[u8]) {
+        if data.is_empty() || data.len() > 65_507 {
+            self.counters.drop_out_malformed += 1;
+            return;
+        }
+        let route = self.route_to(to);
+        if !self.outbox.push(&route, data) {
+            self.flush();
+            self.outbox.push(&route, data);
+        }
+    }
+
+    fn rebind(&mut self) {
+        self.flush();
+        let port = self.sockets.port();
+        // The old sockets hold the port: they go first.
+        self.sockets = Pair { ipv4: None, ipv6: None };
+        let bound = match Pair::bind(port, &self.socket_options) {
+            Err(BindError::PortsTaken(_)) => Pair::bind(0, &self.socket_options),
+            other => other,
+        };
+        match bound.map_err(|error| format!("{error:?}")).and_then(|sockets| {
+            self.sockets = sockets;
+            self.watch_sockets().map_err(|error| error.to_string())
+        }) {
+            Ok(()) => {}
+            // Without sockets the node lives on by its relays; the next Rebind tries again.
+            Err(_) => {
+                self.counters.rebinds_failed += 1;
+                self.events.push(Event::Bound { port_ipv4: None, port_ipv6: None });
+            }
+        }
+    }
+}
