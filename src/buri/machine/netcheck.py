@@ -138,7 +138,7 @@ class Netcheck:
         full: bool = False,
         restart: bool = False,
     ) -> None:
-        """Begin a check. `ipv6`: this host has IPv6. `full` (or five minutes since the last full one): ask all regions."""
+        """Begin a check. `ipv6`: this host has it. `full`, or five minutes since the last full one: ask all regions."""
         if self.running and not restart:
             return
         self._clear()
