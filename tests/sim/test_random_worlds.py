@@ -8,12 +8,11 @@ from random import Random
 
 import pytest
 
-from buri.machine.paths.limits import TRUST_S
 from buri.testing.nat import Dependence, NatModel
 from buri.testing.simnode import SimNode
 from buri.testing.simworld import Conversation, Home, World
 
-SLACK_S = 1.0
+LONGEST_SILENCE_S = 6.0
 
 
 @pytest.mark.slow
@@ -37,7 +36,7 @@ def test_every_pair_talks_no_path_stays_on_a_black_hole_and_the_rate_is_bounded(
         end = world.timeline.now
         for talk in talks:
             silence = talk.longest_silence_s(start, end - 2)
-            assert silence < TRUST_S + SLACK_S + 6, (world, talk.one.name, talk.other.name, silence)
+            assert silence < LONGEST_SILENCE_S, (world, talk.one.name, talk.other.name, silence)
             lost = talk.lost_between(end - 20, end - 2)
             assert len(lost) <= (0 if world.internet.loss == 0 else 8), (world, talk.one.name, talk.other.name, lost)
         for node, before in zip(world.nodes, sent, strict=True):
@@ -48,9 +47,12 @@ def test_every_pair_talks_no_path_stays_on_a_black_hole_and_the_rate_is_bounded(
 
 
 def random_nat(dice: Random) -> NatModel:
+    mapping = dice.choice(list(Dependence))
+    # No NAT is known that maps by destination and yet lets anybody in by each of these mappings.
+    filters = [kind for kind in Dependence if mapping is Dependence.NONE or kind is not Dependence.NONE]
     return NatModel(
-        mapping=dice.choice(list(Dependence)),
-        filtering=dice.choice(list(Dependence)),
+        mapping=mapping,
+        filtering=dice.choice(filters),
         hairpin=dice.random() < 0.3,
         timeout_s=dice.choice([20.0, 60.0, 180.0]),
     )

@@ -232,6 +232,9 @@ class FakeEngine:
         if region in self._relays:
             self._relays_up.add(region)
             self._say(RelayUp(region, server_key))
+            for peer in self._peers.values():  # what waited for the relay need not wait for its retry
+                if peer.handshake_since is not None and peer.path.relay_region == region:
+                    self._send_message(peer, _INIT, b"")
 
     def relay_down(self, region: int, reason: str) -> None:
         if self._relays.pop(region, None) is not None:

@@ -212,8 +212,6 @@ class SimNode:
             case port.RelayDown():
                 self.relays.handle_relay_down(event.region, event.reason, now)
                 self.paths.handle_relay_down(event.region, now)
-                if event.region == self.relays.home:
-                    self._start_netcheck(now)
             case port.RelayPeerSeen():
                 self.paths.handle_relay_peer_seen(event.region, event.key, now)
             case port.RelayPeerGone():
@@ -231,8 +229,13 @@ class SimNode:
         while (path_event := self.paths.poll_event()) is not None:
             self._handle_path(path_event, now)
         while (relay_event := self.relays.poll_event()) is not None:
-            if isinstance(relay_event, relay_machine.HomeChanged):
-                self.world.publish(self)
+            match relay_event:
+                case relay_machine.HomeChanged():
+                    self.world.publish(self)
+                case relay_machine.NetcheckWanted():
+                    self._start_netcheck(now)
+                case relay_machine.ResolveHost():
+                    self.relays.set_addresses(relay_event.host, (), now)
         self.engine.apply(self._orders())
 
     def _handle_netcheck(self, event: ProbeHTTPS | NetReport, now: float) -> None:

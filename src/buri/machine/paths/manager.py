@@ -47,6 +47,7 @@ class PathManager:
         self._endpoints: tuple[LocalEndpoint, ...] = ()
         self._endpoints_at: float | None = None
         self._endpoints_asked_at: float | None = None
+        self._endpoints_late_at: float | None = None  # when those who wait for them are told the old ones
         self._next_stun_at: float | None = None
         self._own_hard_nat: bool | None = None
         self._request = 0
@@ -229,8 +230,8 @@ class PathManager:
         times = [at for paths in self._awake.values() if (at := paths.next_timeout()) is not None]
         if self._next_stun_at is not None:
             times.append(self._next_stun_at)
-        if self._endpoints_asked_at is not None and self._anyone_waits():
-            times.append(self._endpoints_asked_at + limits.ENDPOINTS_WAIT_S)
+        if self._endpoints_late_at is not None:
+            times.append(self._endpoints_late_at)
         return min(times, default=None)
 
     def handle_timeout(self, now: float) -> None:
@@ -299,12 +300,10 @@ class PathManager:
         if paths.next_timeout() is not None:
             self._awake[paths.info.key] = paths
 
-    def _anyone_waits(self) -> bool:
-        return any(paths.call_me_maybe.wanted_since is not None for paths in self._awake.values())
-
     def _settle(self, now: float) -> None:
         """Send the call-me-maybes that can go, ask for endpoints if that is what they wait for, plan the next STUN."""
         active = False
+        self._endpoints_late_at = None
         for paths in list(self._awake.values()):
             if paths.next_timeout() is None:
                 del self._awake[paths.info.key]
@@ -326,14 +325,18 @@ class PathManager:
     def _endpoints_ready(self, now: float) -> bool:
         if self._endpoints_at is not None and now - self._endpoints_at < limits.ENDPOINTS_FRESH_S:
             return True
-        self._ask_for_endpoints(now)
-        waited_since = self._endpoints_asked_at
-        return waited_since is not None and now - waited_since >= limits.ENDPOINTS_WAIT_S and bool(self._endpoints)
+        asked_at = self._ask_for_endpoints(now)
+        if now >= asked_at + limits.ENDPOINTS_WAIT_S:
+            return True
+        self._endpoints_late_at = asked_at + limits.ENDPOINTS_WAIT_S
+        return False
 
-    def _ask_for_endpoints(self, now: float) -> None:
+    def _ask_for_endpoints(self, now: float) -> float:
+        """Ask, once until answered; returns when that was."""
         if self._endpoints_asked_at is None:
             self._endpoints_asked_at = now
             self._link.events.append(NeedEndpoints())
+        return self._endpoints_asked_at
 
     def _plan_stun(self, active: bool, now: float) -> None:
         if not active:

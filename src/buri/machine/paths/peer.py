@@ -7,8 +7,8 @@ Life of a path:
   address more often than every 5 s, and the peer is sent a call-me-maybe by relay, so that both sides' firewalls open.
 - *Trust.* A pong makes its address the path, trusted for 6.5 s; a heartbeat every 3 s renews that. Of two answered
   addresses `scoring` decides; an untrusted one yields to any pong.
-- *Doubt.* When trust lapses, packets go by the address and by the relay; discovery starts again; a ping timing out then
-  clears the address.
+- *Doubt.* A heartbeat that stays unanswered (sent twice, 1.5 s) ends trust before its time. Without trust, packets go
+  by the address and by the relay; discovery starts again; a ping timing out then clears the address.
 - *Full size.* A new path is also pinged at the size of a full packet. If only small pings return, the path loses DF and
   GSO (`gso` False); if even fragments do not return, it is no path for a minute.
 
@@ -48,6 +48,8 @@ class PeerPaths:
         self._trusted_until = now
         self._last_active_at: float | None = None
         self._heartbeat_at: float | None = None
+        self._repeat_at: float | None = None
+        self._doubt_at: float | None = None
         self._last_discovery_at: float | None = None
         self._relay_route: int | None = None  # a region it was heard through, nearer than its home
         self._relay_says_gone = False
@@ -85,6 +87,7 @@ class PeerPaths:
     def reset(self, now: float, reason: str, *, keep_best: bool = True) -> None:
         """Below us something changed: nothing measured holds, but the address in use may still be right."""
         self._trusted_until = now
+        self._repeat_at = self._doubt_at = None
         self._pings.clear()
         self._probe.stop()
         for candidate in self._candidates:
@@ -163,9 +166,11 @@ class PeerPaths:
             self._link.send_relay(pong, self.info.disco_key, self.info.key, region, now)
             return
         self._link.send_udp(disco.Pong(ping.txid, source), self.info.disco_key, source)
+        known = self._candidates.get(source)
+        ping_back = not self.is_trusted(now) and (known is None or known.may_be_pinged_back(now))
         candidate = self._candidates.hear(source, now, self._best_address())
-        if candidate is not None and not self.is_trusted(now):
-            self._ping_candidates([candidate], now)
+        if ping_back and candidate is not None:
+            self._send_ping(source, Purpose.DISCOVERY, now)
 
     def handle_pong(self, pong: disco.Pong, now: float) -> PingDone | None:
         """Measure; returns the end of a person's ping when this was its answer."""
@@ -194,7 +199,13 @@ class PeerPaths:
     # ---- time ----
 
     def next_timeout(self) -> float | None:
-        times = [self._heartbeat_at, self._pings.next_expiry(), self._probe.next_timeout()]
+        times = [
+            self._heartbeat_at,
+            self._repeat_at,
+            self._doubt_at,
+            self._pings.next_expiry(),
+            self._probe.next_timeout(),
+        ]
         if self._chosen is not None and self._chosen.trusted:
             times.append(self._trusted_until)
         return min((at for at in times if at is not None), default=None)
@@ -206,6 +217,7 @@ class PeerPaths:
             self._choose(now, "no answer within the time of trust")
             if self.is_active(now) and self._discovery_due(now):
                 self._discover(now)
+        self._handle_unanswered_heartbeat(now)
         if self._heartbeat_at is not None and now >= self._heartbeat_at:
             self._heartbeat(now)
         self._continue_probe(now)
@@ -279,8 +291,30 @@ class PeerPaths:
         self._heartbeat_at = now + limits.HEARTBEAT_S
         if self._best is not None:
             self._send_ping(self._best.address, Purpose.HEARTBEAT, now)
+            if self.is_trusted(now):
+                round_trips_s = limits.HEARTBEAT_DOUBT_ROUND_TRIPS * (self._best.latency_s or 0.0)
+                self._repeat_at = now + limits.HEARTBEAT_REPEAT_S
+                self._doubt_at = now + max(limits.HEARTBEAT_DOUBT_S, round_trips_s)
         if self._discovery_due(now):
             self._discover(now)
+
+    def _handle_unanswered_heartbeat(self, now: float) -> None:
+        if self._repeat_at is not None and now >= self._repeat_at:
+            self._repeat_at = None
+            if self._best is not None:
+                self._send_ping(self._best.address, Purpose.HEARTBEAT, now)
+        if self._doubt_at is not None and now >= self._doubt_at:
+            self._doubt_at = None
+            self._trusted_until = min(self._trusted_until, now)
+            self._choose(now, "a heartbeat went unanswered")
+            if self.is_active(now) and self._discovery_due(now):
+                self._discover(now)
+
+    def _trust(self, candidate: Candidate, now: float, reason: str) -> None:
+        self._best = candidate
+        self._trusted_until = now + limits.TRUST_S
+        self._repeat_at = self._doubt_at = None
+        self._choose(now, reason)
 
     def _discovery_due(self, now: float) -> bool:
         if not self.info.disco_key:
@@ -340,13 +374,10 @@ class PeerPaths:
             return
         best = self._best
         if candidate is best:
-            self._trusted_until = now + limits.TRUST_S
-            self._choose(now, "answered")
+            self._trust(candidate, now, "answered")
             self._probe_size(candidate, now)
         elif best is None or not self.is_trusted(now) or self._beats(candidate, best):
-            self._best = candidate
-            self._trusted_until = now + limits.TRUST_S
-            self._choose(now, "answered first" if best is None else "a better address answered")
+            self._trust(candidate, now, "answered first" if best is None else "a better address answered")
             self._probe.stop()
             self._probe_size(candidate, now)
 
