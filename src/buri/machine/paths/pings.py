@@ -16,8 +16,7 @@ class Purpose(enum.Enum):
 
     DISCOVERY = "discovery"
     HEARTBEAT = "heartbeat"
-    FULL_SIZE = "full size"  # padded, with DF
-    CUT_SIZE = "full size, may be cut"  # padded, without DF
+    FULL_SIZE = "full size"
     ASKED = "asked"  # a person's `ping`
 
 
