@@ -1,0 +1,506 @@
+"""The agent: one node, from its kept state to its running tunnel. It owns every other part; nobody owns it but a role.
+
+Facts come in from the control client, the underlay and the network monitor; the agent keeps the few things that are its
+own (preferences, state, the login under way) and, after each fact, makes engine, router and report follow (`_settle`).
+It never blocks the loop for the network, and goes on with the last netmap when the control server is away.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+import time
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import msgspec
+
+from buri.core.addresses import IPAddress
+from buri.core.errors import BuriError, StateError, SystemFault
+from buri.core.keys import MachinePrivate, MachinePublic, NodePrivate, NodePublic
+from buri.engine import port
+from buri.machine.controlcalls import Report
+from buri.machine.controlclient import CAPABILITY_VERSION, ControlClient, Server
+from buri.machine.controlevents import (
+    BrowserURL,
+    ControlEvent,
+    ControlState,
+    LoggedIn,
+    LoggedOut,
+    LoginFailed,
+    LoginURL,
+    NetmapChanged,
+    NewKeyWanted,
+    PingAsked,
+    Trouble,
+)
+from buri.machine.mapdelta import Change, Netmap, difference
+from buri.machine.noiseclient import NoiseClient
+from buri.machine.paths.values import PingDone
+from buri.node import hostinfo
+from buri.node.controllink import ControlLink
+from buri.node.netmon.linux import NetworkMonitor, NetworkState
+from buri.node.notices import (
+    BrowseToURL,
+    Failed,
+    HealthChanged,
+    LoginFinished,
+    NetmapNews,
+    Notice,
+    PrefsChanged,
+    StateChanged,
+)
+from buri.node.pingback import PingResponse, answer_ping
+from buri.node.prefs import Prefs
+from buri.node.reconciler import Choices, Reconciler, addresses_of
+from buri.node.router import Router, RouterConfig
+from buri.node.router.linux import MARK
+from buri.node.states import BackendState, Facts, next_state
+from buri.node.statestore import StateStore
+from buri.node.underlay import Underlay
+from buri.wire.tailcfg.base import parse_time
+from buri.wire.tailcfg.mapping import PingRequest
+from buri.wire.tailcfg.node import NetInfo, Node
+
+log = logging.getLogger("buri.node")
+
+NETMAP_SAVE_DELAY_S = 1.0
+
+
+class Agent:
+    """See the module. Made by `start`; every method is to be called within the loop."""
+
+    def __init__(
+        self, store: StateStore, engine: port.Engine, router: Router, *, interface: str, fixed_port: bool
+    ) -> None:
+        self.store = store
+        self.prefs = msgspec.json.decode(store.state.prefs, type=Prefs)
+        self.interface = interface
+        self.state = BackendState.NO_STATE
+        self.netmap: Netmap | None = None
+        self.auth_url = ""
+        self.trouble = ""
+        self.failed: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self._router = router
+        self._router_config: RouterConfig | None = None
+        self._reconciler = Reconciler()
+        self._live_peer = False
+        self._listeners: list[Callable[[Notice], None]] = []
+        self._control: ControlLink | None = None
+        self._login_wanted_by_person = False
+        self._logout_done: asyncio.Future[str] | None = None
+        self._net_info: NetInfo | None = None
+        self._save: asyncio.TimerHandle | None = None
+        self._expiry: asyncio.TimerHandle | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._monitor = NetworkMonitor(interface, self._network_changed)
+        self.underlay = Underlay(engine, self, self._monitor.state, fixed_port=fixed_port)
+        self._key: NodePrivate | None = None
+
+    # ---- life ---------------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Take up what was kept: with a node key and the wish to run, connect and use the last netmap meanwhile."""
+        self._use_key(self.store.node_key)
+        if self._key is not None and self.prefs.want_running:
+            kept = self.store.load_netmap()
+            if kept is not None:
+                self._take_netmap(kept, difference(None, kept), keep=False)
+            self._link().client.connect(self._now())
+            self._link().pump()
+        self._settle()
+
+    async def close(self) -> None:
+        """Stop: nothing of ours stays in the system; the node stays registered."""
+        if self._control is not None:
+            await self._control.close()
+        for handle in (self._save, self._expiry):
+            if handle is not None:
+                handle.cancel()
+        if self._save is not None:
+            await self._save_netmap()
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._monitor.close()
+        try:
+            self._router.remove()
+        except SystemFault as error:
+            log.warning("%s", error)
+        self._router.close()
+        await self.underlay.close()
+
+    def subscribe(self, listener: Callable[[Notice], None]) -> Callable[[], None]:
+        """Hear every notice from now on; call what is returned to stop."""
+        self._listeners.append(listener)
+        return lambda: self._listeners.remove(listener)
+
+    # ---- verbs --------------------------------------------------------------------------------------------------
+
+    def set_prefs(self, prefs: Prefs) -> None:
+        """Take new preferences whole, keep them, and follow them."""
+        if prefs.control_url != self.prefs.control_url:
+            Server.parse(prefs.control_url)
+            self._leave_server()
+        old, self.prefs = self.prefs, prefs
+        self.store.state.prefs = msgspec.Raw(msgspec.json.encode(prefs))
+        self.store.save()
+        self._tell(PrefsChanged())
+        if old.want_running != prefs.want_running and self._key is not None:
+            link = self._link()
+            if prefs.want_running:
+                link.client.connect(self._now())
+            else:
+                link.client.disconnect(self._now())
+                self._live_peer = False
+            link.pump()
+        self._settle()
+
+    def log_in(self, *, auth_key: str = "", fresh: bool = False) -> None:
+        """Register with the control server of the preferences; a page to open comes as a notice if one is needed.
+
+        `fresh` (or an expired key): with a new node key, while the old one stays in use until the server took the new.
+        """
+        Server.parse(self.prefs.control_url)
+        self._login_wanted_by_person = not auth_key
+        renew = fresh or self._is_expired() or self._key is None
+        key = self.store.next_node_key(fresh=False) if renew or self._key is None else self._key
+        old = self._key.public() if renew and self._key is not None else None
+        link = self._link()
+        self.auth_url = ""
+        link.client.login(key, self._now(), old=old, auth_key=auth_key, ephemeral=self.store.ephemeral)
+        link.pump()
+        self._settle()
+
+    def show_login_page(self) -> None:
+        """A person wants to log in: say the page again, or begin a login."""
+        if self.auth_url:
+            self._tell(BrowseToURL(self.auth_url))
+        else:
+            self.log_in(fresh=self._key is not None)
+
+    async def log_out(self) -> None:
+        """Have the server forget this node, and forget its keys; what the server could not be told is logged."""
+        if self._key is None:
+            self._forget()
+            return
+        self._logout_done = asyncio.get_running_loop().create_future()
+        link = self._link()
+        link.client.logout(self._now())
+        link.pump()
+        error = await self._logout_done
+        if error:
+            log.warning("The control server did not take the logout: %s", error)
+
+    def repeat_state(self) -> None:
+        """Say the state again: `up` waits for it even when nothing changed (wire reference, trap 11)."""
+        self._tell(StateChanged(self.state))
+
+    # ---- control ------------------------------------------------------------------------------------------------
+
+    def _link(self) -> ControlLink:
+        server = Server.parse(self.prefs.control_url)
+        if self._control is not None and self._control.client.server == server:
+            return self._control
+        if self._control is not None:
+            self._control.client.disconnect(self._now())
+            self._control.pump()
+        client = ControlClient(server, self._noise, self.store.disco.public(), self._key, secrets.SystemRandom())
+        self._control = ControlLink(client, self._hear_control, mark=MARK)
+        client.set_report(self._report(), self._now())
+        return self._control
+
+    def _noise(self, server: MachinePublic, entropy: bytes) -> NoiseClient:
+        return NoiseClient(self.store.machine, server, CAPABILITY_VERSION, MachinePrivate.from_entropy(entropy))
+
+    def _hear_control(self, event: ControlEvent) -> None:
+        match event:
+            case LoginURL(url=url):
+                self.auth_url = url
+                self._tell(BrowseToURL(url))
+            case LoggedIn(key=key, user=user, login=login):
+                self.auth_url = ""
+                self.store.logged_in(key, user, login)
+                self._use_key(key)
+                if self.prefs.logged_out or not self.prefs.want_running:
+                    self.set_prefs(msgspec.structs.replace(self.prefs, logged_out=False, want_running=True))
+                self._tell(LoginFinished())
+                log.info("Registered with %s.", self.prefs.control_url)
+            case LoginFailed(message=message):
+                self.auth_url = ""
+                log.warning("The login failed: %s", message)
+                self._tell(Failed(message))
+            case NewKeyWanted():
+                old = self._key.public() if self._key is not None else None
+                self._control_login(self.store.next_node_key(fresh=True), old)
+            case LoggedOut(error=error):
+                self._forget()
+                if self._logout_done is not None and not self._logout_done.done():
+                    self._logout_done.set_result(error)
+            case NetmapChanged(netmap=netmap, change=change):
+                self._take_netmap(netmap, change, keep=True)
+            case PingAsked(request=request):
+                self._spawn(answer_ping(self, request))
+            case BrowserURL(url=url):
+                self._tell(BrowseToURL(url))
+            case Trouble(message=message):
+                self.trouble = message
+                if message:
+                    log.warning("%s", message)
+                self._tell(HealthChanged())
+        self._settle()
+
+    def _control_login(self, key: NodePrivate, old: NodePublic | None) -> None:
+        self._link().client.login(key, self._now(), old=old, ephemeral=self.store.ephemeral)
+
+    def _report(self) -> Report:
+        prefs = self.prefs
+        info = hostinfo.collect(
+            hostname=prefs.hostname,
+            tags=tuple(prefs.advertise_tags or ()),
+            shields_up=prefs.shields_up,
+            net_info=self._net_info,
+        )
+        return Report(info, tuple((found.address, int(found.type)) for found in self.underlay.endpoints))
+
+    def _use_key(self, key: NodePrivate | None) -> None:
+        if key is None or key == self._key:
+            self._key = key
+            return
+        self._key = key
+        self._reconciler.forget()
+        self.underlay.order([port.SetPrivateKey(key), port.SetPeers(())], ())
+        self.underlay.set_identity(key.public(), self.store.disco)
+
+    def _leave_server(self) -> None:
+        """Another control server is meant from now on: what this one gave is of no use there."""
+        if self._control is not None:
+            self._control.client.disconnect(self._now())
+            self._control.pump()
+            self._control = None
+        self.store.logged_out()
+        self._key = None
+        self.netmap = None
+        self.auth_url = self.trouble = ""
+
+    def _forget(self) -> None:
+        self.store.logged_out()
+        self._key = None
+        self.netmap = None
+        self.auth_url = ""
+        self._live_peer = False
+        if not self.prefs.logged_out or self.prefs.want_running:
+            self.prefs = msgspec.structs.replace(self.prefs, logged_out=True, want_running=False)
+            self.store.state.prefs = msgspec.Raw(msgspec.json.encode(self.prefs))
+            self.store.save()
+            self._tell(PrefsChanged())
+        self._settle()
+
+    # ---- the netmap ---------------------------------------------------------------------------------------------
+
+    def _take_netmap(self, netmap: Netmap, change: Change, *, keep: bool) -> None:
+        self.netmap = netmap
+        if change.derp_map:
+            self.underlay.set_derp_map(netmap.derp_map)
+        self._tell(NetmapNews(netmap, change))
+        if keep and self._save is None:
+            self._save = asyncio.get_running_loop().call_later(NETMAP_SAVE_DELAY_S, self._save_soon)
+
+    def _save_soon(self) -> None:
+        self._spawn(self._save_netmap())
+
+    async def _save_netmap(self) -> None:
+        self._save = None
+        netmap = self.netmap
+        if netmap is None or self._key is None:
+            return
+        try:
+            await asyncio.to_thread(self.store.save_netmap, netmap)
+        except SystemFault as error:
+            log.warning("The netmap could not be kept: %s", error)
+
+    def server_wall_s(self) -> float:
+        """The control server's clock, as far as it told us."""
+        offset_s = self._control.client.clock_offset_s if self._control is not None else 0.0
+        return time.time() + offset_s
+
+    def _is_expired(self) -> bool:
+        node = self.self_node
+        if node is None:
+            return False
+        try:
+            expiry_s = parse_time(node.key_expiry)
+        except ValueError:
+            expiry_s = 0.0
+        return node.expired or 0 < expiry_s <= self.server_wall_s()
+
+    @property
+    def self_node(self) -> Node | None:
+        """This node as the netmap shows it."""
+        return self.netmap.self_node if self.netmap is not None else None
+
+    @property
+    def node_key(self) -> NodePublic | None:
+        """The key this node is known by, None while logged out."""
+        return self._key.public() if self._key is not None else None
+
+    @property
+    def control_connected(self) -> bool:
+        """Whether the control server is talking to us now."""
+        return self._control is not None and self._control.client.state is ControlState.CONNECTED
+
+    # ---- what follows -------------------------------------------------------------------------------------------
+
+    def _settle(self) -> None:
+        """Make state, engine, router and report follow the facts."""
+        self.underlay.set_control_connected(self.control_connected)
+        self._settle_report()
+        node = self.self_node
+        facts = Facts(
+            has_key=self._key is not None,
+            wanted=self.prefs.want_running,
+            has_netmap=node is not None,
+            expired=self._is_expired(),
+            authorized=node is not None and node.machine_authorized,
+            relay_up=any(relay.connected for relay in self.underlay.relays.status()),
+            live_peer=self._live_peer,
+        )
+        state = next_state(self.state, facts)
+        carries = state in (BackendState.STARTING, BackendState.RUNNING)
+        try:
+            self._settle_tables(self.netmap if carries else None)
+        except SystemFault as error:
+            log.error("%s", error)
+            self._tell(Failed(str(error)))
+        if state is not self.state:
+            log.info("%s", state.label if node is None else f"{state.label} ({', '.join(node.addresses or ())})")
+            self.state = state
+            self._tell(StateChanged(state))
+
+    def _settle_tables(self, netmap: Netmap | None) -> None:
+        choices = Choices(accept_routes=self.prefs.route_all, shields_up=self.prefs.shields_up)
+        wall_s = self.server_wall_s()
+        tables = self._reconciler.reconcile(netmap, choices, wall_s)
+        self.underlay.order(tables.orders, tables.paths)
+        self._arm_expiry(tables.next_expiry_s, wall_s)
+        if tables.router != self._router_config and (self._router_config is not None or netmap is not None):
+            self._router.apply(tables.router)
+            self._router_config = tables.router
+
+    def _arm_expiry(self, peers_s: float | None, wall_s: float) -> None:
+        if self._expiry is not None:
+            self._expiry.cancel()
+            self._expiry = None
+        node = self.self_node
+        times = [] if peers_s is None else [peers_s]
+        if node is not None:
+            try:
+                times.append(parse_time(node.key_expiry))
+            except ValueError:
+                times.append(0.0)
+        due = min((at for at in times if at > wall_s), default=None)
+        if due is not None:
+            wait_s = min(due - wall_s + 0.05, 3600.0)  # looked at again every hour: wall clocks are set
+            self._expiry = asyncio.get_running_loop().call_later(wait_s, self._settle)
+
+    def _settle_report(self) -> None:
+        report = self.underlay.report
+        home = self.underlay.relays.home
+        if report is not None or home:
+            info = (
+                report.net_info(home=home, os_has_ipv6=self._monitor.state.has_ipv6)
+                if report is not None
+                else NetInfo(preferred_derp=home)
+            )
+            if self._net_info is None or _without_latency(info) != _without_latency(self._net_info):
+                self._net_info = info
+        if self._control is not None:
+            self._control.client.set_report(self._report(), self._now())
+            self._control.pump()
+
+    # ---- the underlay and the network ---------------------------------------------------------------------------
+
+    def underlay_changed(self) -> None:
+        """A relay came or went, home moved, endpoints changed."""
+        self._settle()
+
+    def peer_answered(self, key: NodePublic) -> None:
+        """A handshake was done."""
+        if not self._live_peer:
+            self._live_peer = True
+            self._settle()
+
+    def engine_failed(self, reason: str) -> None:
+        """The engine is gone: the daemon must end (and be started anew)."""
+        if not self.failed.done():
+            self.failed.set_result(reason)
+
+    def _network_changed(self, old: NetworkState, new: NetworkState) -> None:
+        log.info("The network changed: %s", ", ".join(map(str, new.addresses)) or "no addresses")
+        self.underlay.network_changed(new)
+        if self._control is not None and self.prefs.want_running and self._key is not None:
+            self._control.client.connect(self._now())
+            self._control.pump()
+        if self._router_config is not None:
+            try:
+                self._router.apply(self._router_config)  # another program may have taken our rules away
+            except BuriError as error:
+                log.warning("%s", error)
+
+    async def ping(self, address: IPAddress, size_bytes: int = 0) -> tuple[Node, PingDone]:
+        """One disco ping to the peer with this tailnet address; raises StateError when there is none."""
+        peer = self.peer_of(address)
+        if peer is None:
+            raise StateError(f"No peer of this tailnet has the address {address}.")
+        return peer, await self.underlay.ping(NodePublic.parse(peer.key), size_bytes)
+
+    def peer_of(self, address: IPAddress) -> Node | None:
+        """The peer whose own address this is."""
+        nodes = self.netmap.peers.values() if self.netmap is not None else ()
+        return next((node for node in nodes if address in addresses_of(node)), None)
+
+    async def ping_for_control(self, kind: str, address: IPAddress) -> PingResponse:
+        """A ping the control server asked for."""
+        peer, done = await self.ping(address)
+        return PingResponse(
+            type=kind,
+            ip=str(address),
+            node_ip=str(address),
+            node_name=peer.name,
+            err=done.error,
+            latency_seconds=done.latency_s,
+            endpoint=str(done.endpoint or ""),
+            derp_region_id=done.region,
+        )
+
+    # ---- small helps --------------------------------------------------------------------------------------------
+
+    def answer_control_ping(self, request: PingRequest, body: bytes) -> bool:
+        """Send a ping's answer inside the control session; False when there is none."""
+        if self._control is None:
+            raise StateError("There is no control session.")
+        sent = self._control.client.request_ping_answer(request, body, self._now())
+        self._control.pump()
+        return sent
+
+    def _now(self) -> float:
+        return asyncio.get_running_loop().time()
+
+    def _tell(self, notice: Notice) -> None:
+        for listener in list(self._listeners):
+            listener(notice)
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("A background task failed; please report this.", exc_info=error)
+
+
+def _without_latency(info: NetInfo) -> NetInfo:
+    return msgspec.structs.replace(info, derp_latency=None)

@@ -1,0 +1,164 @@
+"""From the netmap and the preferences to the tables below it: engine, paths, router.
+
+The reconciler remembers what the engine was told and gives out only the difference; peers whose Node object is the same
+as last time (mapdelta's invariant) cost one comparison. It touches neither engine nor system: its caller does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import msgspec
+
+from buri.core.addresses import AddrPort, IPAddress, IPNetwork, parse_prefix
+from buri.core.errors import WireError
+from buri.core.keys import DiscoPublic, NodePublic
+from buri.engine import port
+from buri.machine.mapdelta import Netmap
+from buri.machine.paths.values import PeerPathInfo
+from buri.node.filterrules import compile_rules
+from buri.node.router import RouterConfig
+from buri.wire.tailcfg.base import parse_time
+from buri.wire.tailcfg.filter import FilterRule
+from buri.wire.tailcfg.node import Node
+
+
+class Choices(msgspec.Struct, frozen=True):
+    """The preferences that shape the tables."""
+
+    accept_routes: bool = False
+    shields_up: bool = False
+
+
+class PeerTables(msgspec.Struct, frozen=True):
+    """One peer in the terms of the engine and of the path machines; `expiry_s` 0: never."""
+
+    peer: port.Peer
+    path: PeerPathInfo
+    expiry_s: float
+
+
+class Tables(msgspec.Struct, frozen=True):
+    """What one pass found.
+
+    Orders for the engine, peers for the path manager, the router's whole configuration, and when the next peer's key
+    expires (wall clock of the control server; None: none does).
+    """
+
+    orders: tuple[port.Order, ...]
+    paths: tuple[PeerPathInfo, ...]
+    router: RouterConfig
+    next_expiry_s: float | None
+
+
+class Reconciler:
+    """Keeps what the engine was told; `forget` when there is a new engine or key."""
+
+    def __init__(self) -> None:
+        self._parsed: dict[int, tuple[Node, bool, PeerTables | None]] = {}
+        self._rules: list[FilterRule] | None = None
+        self._compiled: tuple[port.FilterRule, ...] = ()
+        self._told_peers: dict[NodePublic, port.Peer] = {}
+        self._told_filter: port.SetFilter | None = None
+
+    def forget(self) -> None:
+        """The engine knows nothing (any more)."""
+        self._told_peers = {}
+        self._told_filter = None
+
+    def reconcile(self, netmap: Netmap | None, choices: Choices, server_wall_s: float) -> Tables:
+        """What to change now; `netmap` None, or of an expired node: no peers, no addresses, nothing let in."""
+        if netmap is None:
+            return self._tables([], (), port.SetFilter((), (), choices.shields_up), None)
+        own = addresses_of(netmap.self_node)
+        peers, expiries = [], []
+        parsed: dict[int, tuple[Node, bool, PeerTables | None]] = {}
+        for key, node in netmap.peers.items():
+            known = self._parsed.get(key)
+            if known is None or known[0] is not node or known[1] != choices.accept_routes:
+                known = (node, choices.accept_routes, peer_tables(node, accept_routes=choices.accept_routes))
+            parsed[key] = known
+            tables = known[2]
+            if tables is None or node.expired or 0 < tables.expiry_s <= server_wall_s:
+                continue
+            peers.append(tables)
+            if tables.expiry_s:
+                expiries.append(tables.expiry_s)
+        self._parsed = parsed
+        rules = netmap.filter_rules()
+        if rules != self._rules:
+            self._rules, self._compiled = rules, compile_rules(rules)
+        local = tuple(parse_prefix(str(address)) for address in own)
+        wanted = port.SetFilter(local, self._compiled, choices.shields_up)
+        return self._tables(peers, own, wanted, min(expiries, default=None))
+
+    def _tables(
+        self,
+        peers: list[PeerTables],
+        own: tuple[IPAddress, ...],
+        wanted_filter: port.SetFilter,
+        next_expiry_s: float | None,
+    ) -> Tables:
+        wanted = {tables.peer.key: tables.peer for tables in peers}
+        orders: list[port.Order] = []
+        if wanted_filter != self._told_filter:
+            orders.append(wanted_filter)
+            self._told_filter = wanted_filter
+        orders += [port.RemovePeer(key) for key in self._told_peers if key not in wanted]
+        orders += [port.UpsertPeer(peer) for key, peer in wanted.items() if self._told_peers.get(key) != peer]
+        self._told_peers = wanted
+        routes = dict.fromkeys(prefix for peer in wanted.values() for prefix in peer.allowed_ips)
+        return Tables(
+            orders=tuple(orders),
+            paths=tuple(tables.path for tables in peers),
+            router=RouterConfig(addresses=own, routes=tuple(routes) if own else ()),
+            next_expiry_s=next_expiry_s,
+        )
+
+
+def peer_tables(node: Node, *, accept_routes: bool) -> PeerTables | None:
+    """A peer's tables; None for a peer that cannot be talked to (WireGuard only, or keys that do not read)."""
+    if node.is_wireguard_only:
+        return None
+    try:
+        key = NodePublic.parse(node.key)
+        disco = DiscoPublic.parse(node.disco_key) if node.disco_key else DiscoPublic.zero()
+        expiry_s = parse_time(node.key_expiry)
+    except (WireError, ValueError):
+        return None
+    own = dict.fromkeys(_prefixes(node.addresses))
+    allowed = [p for p in _prefixes(node.allowed_ips) if p in own or (accept_routes and p.prefixlen > 0)]
+    info = node.hostinfo.net_info if node.hostinfo is not None else None
+    path = PeerPathInfo(
+        key=key,
+        disco_key=disco,
+        endpoints=tuple(_endpoints(node.endpoints)),
+        home_region=node.home_derp,
+        hard_nat=None if info is None else info.mapping_varies_by_dest_ip,
+    )
+    return PeerTables(port.Peer(key, tuple(dict.fromkeys(allowed))), path, expiry_s)
+
+
+def addresses_of(node: Node) -> tuple[IPAddress, ...]:
+    """A node's own tailnet addresses, those that read."""
+    return tuple(prefix.network_address for prefix in _prefixes(node.addresses))
+
+
+def _prefixes(texts: Iterable[str] | None) -> list[IPNetwork]:
+    found = []
+    for text in texts or ():
+        try:
+            found.append(parse_prefix(text))
+        except WireError:
+            continue
+    return found
+
+
+def _endpoints(texts: Iterable[str] | None) -> list[AddrPort]:
+    found = []
+    for text in texts or ():
+        try:
+            found.append(AddrPort.parse(text))
+        except WireError:
+            continue
+    return found

@@ -1,0 +1,123 @@
+"""The router of Linux: a routing table and rules of Buri's own, beside Tailscale's if that is there too.
+
+Table 5282 holds every route into the tunnel. Policy rules, in both families (Tailscale's are 5210 to 5270):
+
+    5281   packets with Buri's mark   -> table main
+    5283   packets with Buri's mark   -> table default
+    5285   packets with Buri's mark   -> unreachable
+    5287   everything                 -> table 5282
+
+The mark 0x42000000 under mask 0xff000000 is on every socket of the engine, so that the tunnel's own packets never enter
+the tunnel, whatever it routes. Tailscale's mark lives in 0x00ff0000.
+
+Nothing else of the system is changed, so `remove` finds all that a killed process left: these rules, and the routes of
+that table. The interface itself goes with the process that held it.
+"""
+
+from __future__ import annotations
+
+import socket
+
+from buri.core.errors import SystemFault
+from buri.netio.netlink import Netlink, Rule
+from buri.node.router import RouterConfig
+
+TABLE = 5282
+MARK, MARK_MASK = 0x42000000, 0xFF000000
+_MAIN, _DEFAULT = 254, 253
+RULES = (
+    Rule(5281, _MAIN, MARK, MARK_MASK),
+    Rule(5283, _DEFAULT, MARK, MARK_MASK),
+    Rule(5285, 0, MARK, MARK_MASK),
+    Rule(5287, TABLE),
+)
+_FAMILIES = (socket.AF_INET, socket.AF_INET6)
+
+
+class LinuxRouter:
+    """Keeps interface `name` as it should be; `name` need not exist before the first `apply`."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._netlink = Netlink()
+        self._ipv6 = True
+
+    def apply(self, config: RouterConfig) -> None:
+        """Change only what differs from `config`."""
+        index = self._index()
+        self._netlink.set_link(index, mtu=config.mtu, up=True)
+        for family in _FAMILIES:
+            self._add_rules(family)
+        addresses = {a for a in config.addresses if self._ipv6 or a.version == 4}
+        present = {
+            found.address
+            for found in self._netlink.addresses()
+            if found.index == index and not found.address.is_link_local
+        }
+        for address in addresses - present:
+            self._netlink.add_address(index, address)
+        for address in present - addresses:
+            self._netlink.remove_address(index, address)
+        routes = {r for r in config.routes if self._ipv6 or r.version == 4}
+        actual = {(route.prefix, route.index) for route in self._netlink.routes(TABLE)}
+        wanted = {(prefix, index) for prefix in routes}
+        for prefix, on in wanted - actual:
+            self._netlink.add_route(prefix, on, TABLE)
+        for prefix, on in actual - wanted:
+            self._netlink.remove_route(prefix, on, TABLE)
+
+    def remove(self) -> None:
+        """Take away rules, routes and addresses."""
+        remove_leftovers(self._netlink)
+        for link in self._netlink.links():
+            if link.name == self._name:
+                for found in self._netlink.addresses():
+                    if found.index == link.index and not found.address.is_link_local:
+                        self._netlink.remove_address(link.index, found.address)
+
+    def close(self) -> None:
+        """Let the netlink socket go; what is set stays."""
+        self._netlink.close()
+
+    def _index(self) -> int:
+        for link in self._netlink.links():
+            if link.name == self._name:
+                return link.index
+        raise SystemFault(f"The interface {self._name} is gone.", remedy="Restart burid.")
+
+    def _add_rules(self, family: int) -> None:
+        if family == socket.AF_INET6 and not self._ipv6:
+            return
+        try:
+            present = set(self._netlink.rules(family))
+        except SystemFault:
+            if family == socket.AF_INET:
+                raise
+            self._ipv6 = False  # a kernel without IPv6
+            return
+        for rule in RULES:
+            if rule not in present:
+                self._netlink.add_rule(family, rule)
+
+
+def remove_leftovers(netlink: Netlink | None = None) -> int:
+    """Remove every rule and route that is Buri's, whoever made it; returns how many there were."""
+    own = netlink if netlink is not None else Netlink()
+    removed = 0
+    try:
+        for family in _FAMILIES:
+            try:
+                present = own.rules(family)
+            except SystemFault:
+                continue  # a family this kernel does not have holds nothing of ours
+            for rule in present:
+                if rule in RULES:
+                    own.remove_rule(family, rule)
+                    removed += 1
+        for route in own.routes(TABLE):
+            own.remove_route(route.prefix, route.index, TABLE)
+            removed += 1
+    finally:
+        if netlink is None:
+            own.close()
+    return removed

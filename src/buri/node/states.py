@@ -1,0 +1,64 @@
+"""The states a node's user sees, and which one follows from the facts (wire reference 1g; upstream `ipn/ipnlocal`)."""
+
+from __future__ import annotations
+
+import enum
+
+import msgspec
+
+
+class BackendState(enum.IntEnum):
+    """Numbers as on the IPN bus; `label` is the name in status."""
+
+    NO_STATE = 0
+    IN_USE_OTHER_USER = 1
+    NEEDS_LOGIN = 2
+    NEEDS_MACHINE_AUTH = 3
+    STOPPED = 4
+    STARTING = 5
+    RUNNING = 6
+
+    @property
+    def label(self) -> str:
+        """Tailscale's word for it."""
+        return _LABELS[self]
+
+
+_LABELS = {
+    BackendState.NO_STATE: "NoState",
+    BackendState.IN_USE_OTHER_USER: "InUseOtherUser",
+    BackendState.NEEDS_LOGIN: "NeedsLogin",
+    BackendState.NEEDS_MACHINE_AUTH: "NeedsMachineAuth",
+    BackendState.STOPPED: "Stopped",
+    BackendState.STARTING: "Starting",
+    BackendState.RUNNING: "Running",
+}
+
+
+class Facts(msgspec.Struct, frozen=True):
+    """What the state follows from."""
+
+    has_key: bool
+    wanted: bool
+    has_netmap: bool = False
+    expired: bool = False
+    authorized: bool = True
+    relay_up: bool = False
+    live_peer: bool = False
+
+
+def next_state(now: BackendState, facts: Facts) -> BackendState:
+    """The state that `facts` make; a node that ran once does not fall back to Starting for a lost relay."""
+    if not facts.has_key:
+        return BackendState.NEEDS_LOGIN
+    if not facts.wanted:
+        return BackendState.STOPPED
+    if facts.expired:
+        return BackendState.NEEDS_LOGIN
+    if not facts.has_netmap:
+        return BackendState.STARTING
+    if not facts.authorized:
+        return BackendState.NEEDS_MACHINE_AUTH
+    if now is BackendState.RUNNING or facts.relay_up or facts.live_peer:
+        return BackendState.RUNNING
+    return BackendState.STARTING

@@ -1,0 +1,168 @@
+"""What a node keeps on disk: its keys, its preferences, its last netmap.
+
+`burid.state` is one JSON object with a format version, mode 0600, replaced whole (written beside, synced, renamed), so
+a crash leaves the old or the new one. `netmap.json` beside it lets a restart carry on while the control server is away;
+it may be lost without harm. State `mem:` keeps all in memory (an ephemeral node).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+from pathlib import Path
+
+import msgspec
+
+from buri.core.errors import ConfigError, NotPermittedError, SystemFault, WireError
+from buri.core.keys import DiscoPrivate, MachinePrivate, NodePrivate
+from buri.machine.mapdelta import Netmap
+from buri.wire.tailcfg.node import Login, User
+
+FORMAT = 1
+STATE_FILE = "burid.state"
+NETMAP_FILE = "netmap.json"
+MEMORY = "mem:"
+
+
+class State(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """The state file. Keys are text; `next_node_key` is one whose login is not done; `prefs` is LocalAPI's Prefs."""
+
+    format: int = FORMAT
+    machine_key: str = ""
+    disco_key: str = ""
+    node_key: str = ""
+    next_node_key: str = ""
+    prefs: msgspec.Raw = msgspec.Raw(b"{}")
+    user: User | None = None
+    login: Login | None = None
+
+
+class SavedNetmap(msgspec.Struct, kw_only=True):
+    """A netmap and whose it is."""
+
+    format: int
+    node_key: str
+    netmap: Netmap
+
+
+class StateStore:
+    """Reads and writes the state; every change is on disk when the call returns."""
+
+    def __init__(self, path: Path | None) -> None:
+        """`path` None keeps all in memory. Raises ConfigError or SystemFault when what is there cannot be used."""
+        self._path = path
+        self.state = self._load()
+        fresh = not self.state.machine_key
+        if fresh:
+            self.state.machine_key = MachinePrivate.from_entropy(secrets.token_bytes(32)).text()
+            self.state.disco_key = DiscoPrivate.from_entropy(secrets.token_bytes(32)).text()
+        try:
+            self.machine = MachinePrivate.parse(self.state.machine_key)
+            self.disco = DiscoPrivate.parse(self.state.disco_key)
+            for text in (self.state.node_key, self.state.next_node_key):
+                if text:
+                    NodePrivate.parse(text)
+        except WireError as error:
+            raise self._damaged(str(error)) from error
+        if fresh:
+            self.save()
+
+    @property
+    def ephemeral(self) -> bool:
+        """Whether nothing outlives the process."""
+        return self._path is None
+
+    @property
+    def node_key(self) -> NodePrivate | None:
+        """The key the control server knows us by."""
+        return NodePrivate.parse(self.state.node_key) if self.state.node_key else None
+
+    def next_node_key(self, *, fresh: bool) -> NodePrivate:
+        """The key of a login under way, kept before it is used; `fresh`: not one that was tried before."""
+        if fresh or not self.state.next_node_key:
+            self.state.next_node_key = NodePrivate.from_entropy(secrets.token_bytes(32)).text()
+            self.save()
+        return NodePrivate.parse(self.state.next_node_key)
+
+    def logged_in(self, key: NodePrivate, user: User, login: Login) -> None:
+        """The server took `key`."""
+        self.state.node_key = key.text()
+        if self.state.next_node_key == self.state.node_key:
+            self.state.next_node_key = ""
+        self.state.user, self.state.login = user, login
+        self.save()
+
+    def logged_out(self) -> None:
+        """Forget the node, keep the machine and the preferences."""
+        self.state.node_key = self.state.next_node_key = ""
+        self.state.user = self.state.login = None
+        self.save()
+        if self._path is not None:
+            with contextlib.suppress(OSError):  # it is of a node that is no more: never read again
+                self._path.with_name(NETMAP_FILE).unlink(missing_ok=True)
+
+    def save(self) -> None:
+        """Write the state file; raises SystemFault."""
+        if self._path is not None:
+            _write(self._path, msgspec.json.format(msgspec.json.encode(self.state), indent=1))
+
+    def save_netmap(self, netmap: Netmap) -> None:
+        """Keep the netmap; raises SystemFault."""
+        if self._path is not None and self.state.node_key:
+            saved = SavedNetmap(format=FORMAT, node_key=netmap.self_node.key, netmap=netmap)
+            _write(self._path.with_name(NETMAP_FILE), msgspec.json.encode(saved))
+
+    def load_netmap(self) -> Netmap | None:
+        """The netmap kept for the present node key, None when there is none that can be used."""
+        key = self.node_key
+        if self._path is None or key is None:
+            return None
+        try:
+            saved = msgspec.json.decode(self._path.with_name(NETMAP_FILE).read_bytes(), type=SavedNetmap)
+        except (OSError, msgspec.MsgspecError):
+            return None  # it is a convenience: the server gives another
+        return saved.netmap if saved.format == FORMAT and saved.node_key == str(key.public()) else None
+
+    def _load(self) -> State:
+        if self._path is None:
+            return State()
+        try:
+            self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            state = msgspec.json.decode(self._path.read_bytes(), type=State)
+        except FileNotFoundError:
+            return State()
+        except PermissionError as error:
+            raise NotPermittedError(f"The state file {self._path} may not be read.", remedy="Run as root.") from error
+        except OSError as error:
+            raise SystemFault(f"The state file {self._path} cannot be read: {error.strerror}.") from error
+        except msgspec.MsgspecError as error:
+            raise self._damaged(str(error)) from error
+        if state.format > FORMAT:
+            raise ConfigError(
+                f"The state file {self._path} was written by a newer Buri (format {state.format}).",
+                remedy="Install that version again, or give another --statedir.",
+            )
+        return state
+
+    def _damaged(self, why: str) -> ConfigError:
+        return ConfigError(
+            f"The state file {self._path} is damaged ({why}).",
+            remedy="Restore it, or move it away to join anew.",
+        )
+
+
+def _write(path: Path, data: bytes) -> None:
+    beside = path.with_name(f".{path.name}.new")
+    try:
+        descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        with os.fdopen(descriptor, "wb") as file:
+            os.fchmod(file.fileno(), 0o600)
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(beside, path)
+    except OSError as error:
+        raise SystemFault(
+            f"{path} cannot be written: {error.strerror}.", remedy="Free space or rights there."
+        ) from error

@@ -1,0 +1,36 @@
+"""Which state follows from which facts."""
+
+from __future__ import annotations
+
+import pytest
+
+from buri.node.states import BackendState, Facts, next_state
+
+S = BackendState
+
+
+@pytest.mark.parametrize(
+    ("now", "facts", "state"),
+    [
+        (S.NO_STATE, Facts(has_key=False, wanted=True), S.NEEDS_LOGIN),
+        (S.RUNNING, Facts(has_key=False, wanted=False), S.NEEDS_LOGIN),
+        (S.RUNNING, Facts(has_key=True, wanted=False, has_netmap=True), S.STOPPED),
+        (S.STOPPED, Facts(has_key=True, wanted=True), S.STARTING),
+        (S.STARTING, Facts(has_key=True, wanted=True, has_netmap=True), S.STARTING),
+        (S.STARTING, Facts(has_key=True, wanted=True, has_netmap=True, relay_up=True), S.RUNNING),
+        (S.STARTING, Facts(has_key=True, wanted=True, has_netmap=True, live_peer=True), S.RUNNING),
+        (S.RUNNING, Facts(has_key=True, wanted=True, has_netmap=True), S.RUNNING),
+        (S.RUNNING, Facts(has_key=True, wanted=True, has_netmap=True, expired=True), S.NEEDS_LOGIN),
+        (S.RUNNING, Facts(has_key=True, wanted=True, has_netmap=True, authorized=False), S.NEEDS_MACHINE_AUTH),
+    ],
+)
+def test_next_state(now: BackendState, facts: Facts, state: BackendState) -> None:
+    assert next_state(now, facts) is state
+
+
+def test_numbers_and_words_are_those_of_the_bus() -> None:
+    assert [(int(state), state.label) for state in BackendState][-3:] == [
+        (4, "Stopped"),
+        (5, "Starting"),
+        (6, "Running"),
+    ]
