@@ -17,6 +17,7 @@ LEAST_GAIN_S = 0.010  # a home less than this slower than the best is kept
 KEEP_FRACTION = 2 / 3  # … and so is one of which the best takes more than this
 HOME_SPOKE_S = 120.0
 MAX_REPORTS = 64
+FAILING_S = 120.0  # a relay that cannot be connected to is no choice that long
 
 
 class HomeChoice:
@@ -29,6 +30,7 @@ class HomeChoice:
         self._scores: dict[int, float] = {}
         self._history: deque[tuple[float, dict[int, float]]] = deque(maxlen=MAX_REPORTS)
         self._home_spoke_at: float | None = None
+        self._failing_until: dict[int, float] = {}
 
     def set_map(self, derp_map: DERPMap, now: float) -> None:
         """Take the regions that may be home; one marked Avoid only when there is no other."""
@@ -47,6 +49,17 @@ class HomeChoice:
         """The home relay sent something."""
         self._home_spoke_at = now
 
+    def home_went(self) -> None:
+        """The connection to home ended: what it said before is no reason to stay."""
+        self._home_spoke_at = None
+
+    def relay_fails(self, region: int, now: float) -> None:
+        """This region's relay cannot be connected to, whatever its STUN says."""
+        self._failing_until[region] = now + FAILING_S
+
+    def relay_works(self, region: int) -> None:
+        self._failing_until.pop(region, None)
+
     def choose(self, home: int, now: float) -> int:
         """The region that should be home now, given what is; 0 when the map has none."""
         if not self._eligible:
@@ -54,16 +67,16 @@ class HomeChoice:
         if home not in self._eligible:
             if home == 0 and not self._history and len(self._eligible) > 1:
                 return 0  # the first measurement is under way, and a choice once made is kept for small gains
-            return self._quickest() or self._any()
+            return self._quickest(now) or self._any()
         if not self.control_connected or not self._history:
             return home
         latest = self._history[-1][1]
         if not latest:
-            return home if self._spoke_lately(now) else self._quickest() or home
+            return home
         if home not in latest and self._spoke_lately(now):
             return home
-        best = self._quickest() or home
-        if best == home or home not in latest:
+        best = self._quickest(now) or home
+        if best == home or home not in latest or self._fails(home, now):
             return best
         home_s, best_s = self._latency(home), self._latency(best)
         if home_s - best_s < LEAST_GAIN_S or best_s > home_s * KEEP_FRACTION:
@@ -79,10 +92,13 @@ class HomeChoice:
         score = self._scores.get(region, 0.0)
         return best_s * score if score > 0 else best_s
 
-    def _quickest(self) -> int:
+    def _fails(self, region: int, now: float) -> bool:
+        return now < self._failing_until.get(region, now)
+
+    def _quickest(self, now: float) -> int:
         """Of the regions that the latest report could reach, the one with the best history; 0 for none."""
         latest = self._history[-1][1] if self._history else {}
-        reachable = [region for region in self._eligible if region in latest]
+        reachable = [region for region in self._eligible if region in latest and not self._fails(region, now)]
         return min(reachable, key=lambda region: (self._latency(region), region), default=0)
 
     def _any(self) -> int:

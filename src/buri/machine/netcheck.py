@@ -138,7 +138,7 @@ class Netcheck:
         full: bool = False,
         restart: bool = False,
     ) -> None:
-        """Begin a check. `ipv6`: this host has IPv6. `full` (or five minutes since the last full one): ask all regions."""
+        """Begin a check. `ipv6`: this host has it. `full`, or five minutes since the last full one: ask all regions."""
         if self.running and not restart:
             return
         self._clear()
@@ -275,12 +275,14 @@ class Netcheck:
         if self._enough_at is not None and now >= self._enough_at + _SETTLE_S:
             self._finish(now)
             return
-        elapsed_s = now - self._started_at
-        if answered and elapsed_s >= STUN_S:
+        # Compared as `next_timeout` sums: a difference could round to just under its due time for ever.
+        stun_is_over = now >= self._started_at + STUN_S
+        if answered and stun_is_over:
             self._finish(now)
-        elif not answered and elapsed_s >= STUN_S and not self._asked_https:
+            return
+        if stun_is_over and not self._asked_https:
             self._ask_https(self._regions)
-        if self._asked_https and (not self._https_open or elapsed_s >= REPORT_S):
+        if self._asked_https and (not self._https_open or now >= self._started_at + REPORT_S):
             self._finish(now)
 
     def _slack_s(self) -> float:

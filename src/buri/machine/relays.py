@@ -3,8 +3,9 @@
 - Home is always connected and told so (NotePreferred). Others are connected while a peer is sent to through them
   (`use`), and closed after 60 s without use.
 - A relay that went down comes back after a back-off with jitter; a second node of the region is tried next.
-- Home moves by `handle_report`, with hysteresis (`HomeChoice`): never while the control connection is down, and the
-  home that still speaks is kept.
+- A home that went away makes us measure at once; after two failures it is left for the next quickest.
+- Else home moves by `handle_report`, with hysteresis (`HomeChoice`): never while the control connection is down, and
+  the home that still speaks is kept.
 
 `ConnectRelay`, `PreferRelay` and `CloseRelay` here have the fields of the engine's orders; the shell copies them.
 """
@@ -26,6 +27,7 @@ from buri.wire.tailcfg.derpmap import DERPMap, DERPNode, DERPRegion
 IDLE_CLOSE_S = 60.0
 BACKOFF_FIRST_S = 0.5
 BACKOFF_LONGEST_S = 15.0
+FAILURES_TO_LEAVE = 2  # a home that answers STUN and no connection is none
 
 
 class ConnectRelay(msgspec.Struct, frozen=True, tag=True):
@@ -69,7 +71,11 @@ class ResolveHost(msgspec.Struct, frozen=True, tag=True):
     host: str
 
 
-RelayEvent = HomeChanged | ResolveHost
+class NetcheckWanted(msgspec.Struct, frozen=True, tag=True):
+    """The home relay went away: measure now, so that another can be chosen."""
+
+
+RelayEvent = HomeChanged | ResolveHost | NetcheckWanted
 
 
 class RelayStatus(msgspec.Struct, frozen=True):
@@ -189,6 +195,7 @@ class RelayManager:
         relay.backoff.reset()
         if region == self._home:
             self._choice.home_spoke(now)
+        self._choice.relay_works(region)
         self._settle(now)
 
     def handle_relay_down(self, region: int, reason: str, now: float) -> None:
@@ -196,6 +203,12 @@ class RelayManager:
         if relay is None or not (relay.up or relay.connecting):
             return
         self._fail(relay, reason, now)
+        if region == self._home:
+            self._choice.home_went()
+            self._events.append(NetcheckWanted())
+        if relay.backoff.failures >= FAILURES_TO_LEAVE:
+            self._choice.relay_fails(region, now)
+            self._set_home(self._choice.choose(self._home, now))
         self._settle(now)
 
     def handle_relay_heard(self, region: int, now: float) -> None:
@@ -267,7 +280,7 @@ class RelayManager:
             self._relay(self._home)
         for region_id, relay in list(self._relays.items()):
             is_home = region_id == self._home
-            if not is_home and (relay.used_at is None or now - relay.used_at >= IDLE_CLOSE_S):
+            if not is_home and (relay.used_at is None or now >= relay.used_at + IDLE_CLOSE_S):
                 self._close(region_id, relay)
                 del self._relays[region_id]
             elif relay.up:

@@ -43,6 +43,15 @@ class Candidate:
         """Whether the spacing between discovery pings allows one."""
         return self.pinged_at is None or now - self.pinged_at >= PING_SPACING_S
 
+    def may_be_pinged_back(self, now: float) -> bool:
+        """Whether a ping just heard from here is news since our last: then the way is open now, and no spacing holds.
+
+        Asked before `hear` notes it. At most one more ping for each of ours, so two nodes cannot echo without end.
+        """
+        if self.may_be_pinged(now) or self.pinged_at is None:
+            return True
+        return self.heard_at is None or self.heard_at < self.pinged_at
+
     def last_sign(self) -> float:
         """When this address last showed life; -inf for never."""
         signs = [at for at in (self.heard_at, self.pong_at) if at is not None]

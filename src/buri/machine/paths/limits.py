@@ -4,6 +4,9 @@ from __future__ import annotations
 
 SESSION_ACTIVE_S = 45.0  # a session counts as active that long after its last use
 HEARTBEAT_S = 3.0
+HEARTBEAT_REPEAT_S = 0.75  # a heartbeat without an answer is sent once more …
+HEARTBEAT_DOUBT_S = 1.5  # … and, still without one, ends trust early: a silent path costs under 5 s
+HEARTBEAT_DOUBT_ROUND_TRIPS = 3.0  # … unless the path is slower than that
 TRUST_S = 6.5  # a UDP path is trusted that long after its last pong
 PING_SPACING_S = 5.0  # between two discovery pings to one address
 PING_TIMEOUT_S = 5.0

@@ -47,10 +47,12 @@ class PathManager:
         self._endpoints: tuple[LocalEndpoint, ...] = ()
         self._endpoints_at: float | None = None
         self._endpoints_asked_at: float | None = None
+        self._endpoints_late_at: float | None = None  # when those who wait for them are told the old ones
         self._next_stun_at: float | None = None
         self._own_hard_nat: bool | None = None
         self._request = 0
-        self._open_requests: set[int] = set()
+        self._open_requests: dict[int, NodePublic] = {}
+        self._awake: dict[NodePublic, PeerPaths] = {}  # those with a timer; the others cost nothing
 
     # ---- verbs ----
 
@@ -69,11 +71,14 @@ class PathManager:
             elif paths.info != info:
                 paths.set_info(info, now)
             self._peers[info.key] = paths
+            self._watch(paths)
         self._by_disco = {}
         for paths in self._peers.values():
             if paths.info.disco_key:
                 self._by_disco.setdefault(paths.info.disco_key, []).append(paths)
         for paths in known.values():
+            self._awake.pop(paths.info.key, None)
+            self._finish_all(paths.info.key, "the peer is gone from the tailnet")
             if paths.info.disco_key not in self._by_disco:
                 self._link.forget(paths.info.disco_key)
         self._settle(now)
@@ -86,7 +91,7 @@ class PathManager:
         self._endpoints_asked_at = None
         self._next_stun_at = None
         if changed:
-            for paths in self._peers.values():
+            for paths in self._awake.values():
                 if paths.is_active(now) and not paths.is_trusted(now):
                     paths.call_me_maybe.reset()
                     paths.call_me_maybe.want(now)
@@ -101,6 +106,7 @@ class PathManager:
         paths = self._peers.get(key)
         if paths is not None:
             paths.activate(now)
+            self._watch(paths)
             self._settle(now)
 
     def ping(self, key: NodePublic, size_bytes: int, now: float) -> int:
@@ -112,11 +118,12 @@ class PathManager:
         if paths is None:
             raise StateError(f"{key.short()} is not a peer of this node.")
         self._request += 1
-        self._open_requests.add(self._request)
+        self._open_requests[self._request] = key
         if not paths.info.disco_key:
             self._finish(PingDone(self._request, key, error="this peer does not answer disco pings"))
-        else:
-            paths.ping(self._request, size_bytes, now)
+        elif not paths.ping(self._request, size_bytes, now):
+            self._finish(PingDone(self._request, key, error="no way to this peer is known"))
+        self._watch(paths)
         self._settle(now)
         return self._request
 
@@ -126,6 +133,7 @@ class PathManager:
         self._endpoints_asked_at = None
         for paths in self._peers.values():
             paths.reset(now, "the network changed")
+            self._watch(paths)
         self._settle(now)
 
     # ---- input from the engine ----
@@ -141,6 +149,7 @@ class PathManager:
                 paths = self._pinger(peers, message)
                 if paths is not None:
                     paths.handle_ping(message, source, 0, now)
+                    self._watch(paths)
             case disco.Pong():
                 self._handle_pong(peers, message, now)
             case disco.CallMeMaybe():
@@ -159,6 +168,7 @@ class PathManager:
         if paths is None or paths not in peers:
             self._link.count("disco_sender_mismatch")
             return
+        paths.handle_relay_seen(region, now)
         match message:
             case disco.Ping():
                 paths.handle_ping(message, None, region, now)
@@ -168,6 +178,7 @@ class PathManager:
                 paths.handle_call_me_maybe(message, now)
             case disco.UnknownMessage():
                 self._link.count("disco_unknown_type")
+        self._watch(paths)
         self._settle(now)
 
     def handle_path_fault(self, key: NodePublic, address: AddrPort, error_number: int, now: float) -> None:
@@ -175,6 +186,7 @@ class PathManager:
         paths = self._peers.get(key)
         if paths is not None:
             paths.handle_path_fault(address, error_number, now)
+            self._watch(paths)
             self._settle(now)
 
     def handle_relay_up(self, region: int, now: float) -> None:
@@ -215,11 +227,11 @@ class PathManager:
 
     def next_timeout(self) -> float | None:
         """When `handle_timeout` wants to be called; None for never."""
-        times = [at for paths in self._peers.values() if (at := paths.next_timeout()) is not None]
+        times = [at for paths in self._awake.values() if (at := paths.next_timeout()) is not None]
         if self._next_stun_at is not None:
             times.append(self._next_stun_at)
-        if self._endpoints_asked_at is not None and self._anyone_waits():
-            times.append(self._endpoints_asked_at + limits.ENDPOINTS_WAIT_S)
+        if self._endpoints_late_at is not None:
+            times.append(self._endpoints_late_at)
         return min(times, default=None)
 
     def handle_timeout(self, now: float) -> None:
@@ -227,7 +239,7 @@ class PathManager:
         due_at = self.next_timeout()
         if due_at is not None and now - due_at > limits.CLOCK_JUMP_S:
             self.link_changed(now)
-        for paths in list(self._peers.values()):
+        for paths in list(self._awake.values()):
             at = paths.next_timeout()
             if at is not None and at <= now:
                 for done in paths.handle_timeout(now):
@@ -270,21 +282,31 @@ class PathManager:
     def _handle_pong(self, peers: list[PeerPaths], pong: disco.Pong, now: float) -> None:
         for paths in peers:
             done = paths.handle_pong(pong, now)
+            self._watch(paths)
             if done is not None:
                 self._finish(done)
 
     def _finish(self, done: PingDone) -> None:
         if done.request in self._open_requests:  # the first answer counts, and silence only when nothing answered
-            self._open_requests.discard(done.request)
+            del self._open_requests[done.request]
             self._link.events.append(done)
 
-    def _anyone_waits(self) -> bool:
-        return any(paths.call_me_maybe.wanted_since is not None for paths in self._peers.values())
+    def _finish_all(self, key: NodePublic, error: str) -> None:
+        for request in [request for request, of in self._open_requests.items() if of == key]:
+            self._finish(PingDone(request, key, error=error))
+
+    def _watch(self, paths: PeerPaths) -> None:
+        """Keep an eye on a peer as long as it has a timer."""
+        if paths.next_timeout() is not None:
+            self._awake[paths.info.key] = paths
 
     def _settle(self, now: float) -> None:
         """Send the call-me-maybes that can go, ask for endpoints if that is what they wait for, plan the next STUN."""
         active = False
-        for paths in self._peers.values():
+        self._endpoints_late_at = None
+        for paths in list(self._awake.values()):
+            if paths.next_timeout() is None:
+                del self._awake[paths.info.key]
             if not paths.is_active(now):
                 paths.call_me_maybe.drop_wish()
                 continue
@@ -303,14 +325,18 @@ class PathManager:
     def _endpoints_ready(self, now: float) -> bool:
         if self._endpoints_at is not None and now - self._endpoints_at < limits.ENDPOINTS_FRESH_S:
             return True
-        self._ask_for_endpoints(now)
-        waited_since = self._endpoints_asked_at
-        return waited_since is not None and now - waited_since >= limits.ENDPOINTS_WAIT_S and bool(self._endpoints)
+        asked_at = self._ask_for_endpoints(now)
+        if now >= asked_at + limits.ENDPOINTS_WAIT_S:
+            return True
+        self._endpoints_late_at = asked_at + limits.ENDPOINTS_WAIT_S
+        return False
 
-    def _ask_for_endpoints(self, now: float) -> None:
+    def _ask_for_endpoints(self, now: float) -> float:
+        """Ask, once until answered; returns when that was."""
         if self._endpoints_asked_at is None:
             self._endpoints_asked_at = now
             self._link.events.append(NeedEndpoints())
+        return self._endpoints_asked_at
 
     def _plan_stun(self, active: bool, now: float) -> None:
         if not active:

@@ -7,8 +7,8 @@ Life of a path:
   address more often than every 5 s, and the peer is sent a call-me-maybe by relay, so that both sides' firewalls open.
 - *Trust.* A pong makes its address the path, trusted for 6.5 s; a heartbeat every 3 s renews that. Of two answered
   addresses `scoring` decides; an untrusted one yields to any pong.
-- *Doubt.* When trust lapses, packets go by the address and by the relay; discovery starts again; a ping timing out then
-  clears the address.
+- *Doubt.* A heartbeat that stays unanswered (sent twice, 1.5 s) ends trust before its time. Without trust, packets go
+  by the address and by the relay; discovery starts again; a ping timing out then clears the address.
 - *Full size.* A new path is also pinged at the size of a full packet. If only small pings return, the path loses DF and
   GSO (`gso` False); if even fragments do not return, it is no path for a minute.
 
@@ -25,12 +25,14 @@ from buri.core.addresses import AddrPort
 from buri.machine.paths import limits
 from buri.machine.paths.callmemaybe import CallMeMaybeGate
 from buri.machine.paths.candidates import Candidate, Candidates
-from buri.machine.paths.fullsize import FullSizeProbe
+from buri.machine.paths.fullsize import BLOCKED_S, PADDING_BYTES, FullSizeProbe, Stage, Step
 from buri.machine.paths.link import DiscoLink
 from buri.machine.paths.pings import PingInFlight, PingsInFlight, Purpose
 from buri.machine.paths.scoring import PathQuality, is_better
 from buri.machine.paths.values import LocalEndpoint, PathChosen, PathInfo, PeerPathInfo, PingDone
 from buri.wire import disco
+
+_PADDED = (Purpose.FULL_SIZE, Purpose.CUT_SIZE)
 
 
 class PeerPaths:
@@ -46,6 +48,8 @@ class PeerPaths:
         self._trusted_until = now
         self._last_active_at: float | None = None
         self._heartbeat_at: float | None = None
+        self._repeat_at: float | None = None
+        self._doubt_at: float | None = None
         self._last_discovery_at: float | None = None
         self._relay_route: int | None = None  # a region it was heard through, nearer than its home
         self._relay_says_gone = False
@@ -83,6 +87,7 @@ class PeerPaths:
     def reset(self, now: float, reason: str, *, keep_best: bool = True) -> None:
         """Below us something changed: nothing measured holds, but the address in use may still be right."""
         self._trusted_until = now
+        self._repeat_at = self._doubt_at = None
         self._pings.clear()
         self._probe.stop()
         for candidate in self._candidates:
@@ -132,18 +137,22 @@ class PeerPaths:
             self._relay_route = None
             self._choose(now, "the relay lost the peer")
 
-    def ping(self, request: int, size_bytes: int, now: float) -> None:
-        """Ping for a person: the address in use, or, with none trusted, the relay and all candidates."""
+    def ping(self, request: int, size_bytes: int, now: float) -> bool:
+        """Ping for a person: the address in use, or, with none trusted, the relay and all candidates.
+
+        False when there is nowhere to ping.
+        """
         self.activate(now)
         padding = max(0, size_bytes - disco.PING_BYTES)
         if self._best is not None and self.is_trusted(now):
             self._send_ping(self._best.address, Purpose.ASKED, now, request=request, padding_bytes=padding)
-            return
+            return True
         region = self.relay_region()
         if region is not None:
             self._send_ping(None, Purpose.ASKED, now, request=request, region=region, padding_bytes=padding)
         for candidate in self._candidates:
             self._send_ping(candidate.address, Purpose.ASKED, now, request=request, padding_bytes=padding)
+        return region is not None or len(self._candidates) > 0
 
     # ---- what the peer says ----
 
@@ -157,9 +166,11 @@ class PeerPaths:
             self._link.send_relay(pong, self.info.disco_key, self.info.key, region, now)
             return
         self._link.send_udp(disco.Pong(ping.txid, source), self.info.disco_key, source)
+        known = self._candidates.get(source)
+        ping_back = not self.is_trusted(now) and (known is None or known.may_be_pinged_back(now))
         candidate = self._candidates.hear(source, now, self._best_address())
-        if candidate is not None and not self.is_trusted(now):
-            self._ping_candidates([candidate], now)
+        if ping_back and candidate is not None:
+            self._send_ping(source, Purpose.DISCOVERY, now)
 
     def handle_pong(self, pong: disco.Pong, now: float) -> PingDone | None:
         """Measure; returns the end of a person's ping when this was its answer."""
@@ -188,7 +199,13 @@ class PeerPaths:
     # ---- time ----
 
     def next_timeout(self) -> float | None:
-        times = [self._heartbeat_at, self._pings.next_expiry(), self._probe.next_timeout()]
+        times = [
+            self._heartbeat_at,
+            self._repeat_at,
+            self._doubt_at,
+            self._pings.next_expiry(),
+            self._probe.next_timeout(),
+        ]
         if self._chosen is not None and self._chosen.trusted:
             times.append(self._trusted_until)
         return min((at for at in times if at is not None), default=None)
@@ -200,10 +217,10 @@ class PeerPaths:
             self._choose(now, "no answer within the time of trust")
             if self.is_active(now) and self._discovery_due(now):
                 self._discover(now)
+        self._handle_unanswered_heartbeat(now)
         if self._heartbeat_at is not None and now >= self._heartbeat_at:
             self._heartbeat(now)
-        if self._probe.is_due(now):
-            self._continue_probe(now)
+        self._continue_probe(now)
         return unanswered
 
     # ---- what is known ----
@@ -274,8 +291,30 @@ class PeerPaths:
         self._heartbeat_at = now + limits.HEARTBEAT_S
         if self._best is not None:
             self._send_ping(self._best.address, Purpose.HEARTBEAT, now)
+            if self.is_trusted(now):
+                round_trips_s = limits.HEARTBEAT_DOUBT_ROUND_TRIPS * (self._best.latency_s or 0.0)
+                self._repeat_at = now + limits.HEARTBEAT_REPEAT_S
+                self._doubt_at = now + max(limits.HEARTBEAT_DOUBT_S, round_trips_s)
         if self._discovery_due(now):
             self._discover(now)
+
+    def _handle_unanswered_heartbeat(self, now: float) -> None:
+        if self._repeat_at is not None and now >= self._repeat_at:
+            self._repeat_at = None
+            if self._best is not None:
+                self._send_ping(self._best.address, Purpose.HEARTBEAT, now)
+        if self._doubt_at is not None and now >= self._doubt_at:
+            self._doubt_at = None
+            self._trusted_until = min(self._trusted_until, now)
+            self._choose(now, "a heartbeat went unanswered")
+            if self.is_active(now) and self._discovery_due(now):
+                self._discover(now)
+
+    def _trust(self, candidate: Candidate, now: float, reason: str) -> None:
+        self._best = candidate
+        self._trusted_until = now + limits.TRUST_S
+        self._repeat_at = self._doubt_at = None
+        self._choose(now, reason)
 
     def _discovery_due(self, now: float) -> bool:
         if not self.info.disco_key:
@@ -309,76 +348,93 @@ class PeerPaths:
         request: int = 0,
         region: int = 0,
         padding_bytes: int = 0,
-        timeout_s: float = limits.PING_TIMEOUT_S,
     ) -> None:
         if not self.info.disco_key or self._link.node_key is None:
             return
         txid = self._link.rng.randbytes(disco.TXID_BYTES)
         message = disco.Ping(txid, self._link.node_key, padding_bytes)
-        self._pings.add(PingInFlight(txid, purpose, now, now + timeout_s, address, region, request))
+        self._pings.add(PingInFlight(txid, purpose, now, now + limits.PING_TIMEOUT_S, address, region, request))
         if address is None:
             self._link.send_relay(message, self.info.disco_key, self.info.key, region, now)
             return
-        if purpose is not Purpose.FULL_SIZE and (candidate := self._candidates.get(address)) is not None:
+        if purpose not in _PADDED and (candidate := self._candidates.get(address)) is not None:
             candidate.pinged_at = now
         self._link.send_udp(message, self.info.disco_key, address)
 
     def _note_pong(self, candidate: Candidate, ping: PingInFlight, latency_s: float, now: float) -> None:
         candidate.pong_at = now
-        if ping.purpose is Purpose.FULL_SIZE:
-            candidate.full_size = self._probe.result(candidate.address, passed=True)
+        if ping.purpose in _PADDED:
+            if ping.purpose is Purpose.FULL_SIZE:
+                candidate.full_size = True
+            if candidate.address == self._probe.address:
+                self._probe.stop()
         else:
             candidate.latency_s = latency_s
         if now < candidate.blocked_until:
             return
         best = self._best
         if candidate is best:
-            self._trusted_until = now + limits.TRUST_S
-            self._choose(now, "answered")
+            self._trust(candidate, now, "answered")
+            self._probe_size(candidate, now)
         elif best is None or not self.is_trusted(now) or self._beats(candidate, best):
-            self._best = candidate
-            self._trusted_until = now + limits.TRUST_S
-            self._choose(now, "answered first" if best is None else "a better address answered")
-            self._start_probe(candidate, now)
+            self._trust(candidate, now, "answered first" if best is None else "a better address answered")
+            self._probe.stop()
+            self._probe_size(candidate, now)
 
     def _beats(self, candidate: Candidate, best: Candidate) -> bool:
         if candidate.latency_s is None or best.latency_s is None:
             return False
         return is_better(PathQuality(candidate.address, candidate.latency_s), PathQuality(best.address, best.latency_s))
 
-    def _start_probe(self, candidate: Candidate, now: float) -> None:
-        if candidate.full_size is not True:
-            self._probe.start(candidate.address, now)
+    def _probe_size(self, candidate: Candidate, now: float) -> None:
+        if candidate.full_size is None and self._probe.address is None:
+            self._probe.start(candidate.address, Stage.WHOLE, now)
             self._continue_probe(now)
 
     def _continue_probe(self, now: float) -> None:
-        """Send the next full-size ping, or draw the conclusion from their silence."""
-        address = self._probe.address
-        candidate = self._candidates.get(address) if address is not None else None
-        if candidate is None or candidate is not self._best:
+        """Do the probe's next step, while its address is still the path."""
+        address, best = self._probe.address, self._best
+        if best is None or address != best.address:
             self._probe.stop()
             return
-        padding = self._probe.next_padding(now)
-        if padding is not None:
-            self._send_ping(
-                candidate.address, Purpose.FULL_SIZE, now, padding_bytes=padding, timeout_s=limits.PING_TIMEOUT_S
-            )
-            return
+        match self._probe.step(now):
+            case Step.PING:
+                self._send_full_size(best, now)
+            case Step.LAST_PING:
+                self._send_full_size(best, now)
+                self._send_ping(best.address, Purpose.HEARTBEAT, now)
+            case Step.CONCLUDE:
+                self._conclude_probe(best, now)
+            case None:
+                pass
+
+    def _send_full_size(self, best: Candidate, now: float) -> None:
+        purpose = Purpose.FULL_SIZE if self._probe.stage is Stage.WHOLE else Purpose.CUT_SIZE
+        self._send_ping(best.address, purpose, now, padding_bytes=PADDING_BYTES)
+
+    def _conclude_probe(self, best: Candidate, now: float) -> None:
+        small_passed = best.pong_at is not None and best.pong_at >= self._probe.last_sent_at
+        stage = self._probe.stage
         self._probe.stop()
-        if self.is_trusted(now):
-            candidate.full_size = False
+        if not small_passed:
+            return
+        if stage is Stage.WHOLE:
+            best.full_size = False
             self._choose(now, "full-size packets do not pass whole")
+            self._probe.start(best.address, Stage.CUT, now)
+            self._continue_probe(now)
+        else:
+            best.blocked_until = now + BLOCKED_S
+            best.full_size = None
+            self._best = None
+            self._choose(now, "full-size packets do not pass")
 
     def _expire_pings(self, now: float) -> list[PingDone]:
         unanswered = []
         for ping in self._pings.expired(now):
             if ping.purpose is Purpose.ASKED:
                 unanswered.append(PingDone(ping.request, self.info.key, error="no answer within 5 seconds"))
-            elif (
-                ping.purpose is not Purpose.FULL_SIZE
-                and ping.address == self._best_address()
-                and not self.is_trusted(now)
-            ):
+            elif ping.purpose not in _PADDED and ping.address == self._best_address() and not self.is_trusted(now):
                 self._best = None
                 self._choose(now, "the address went silent")
         return unanswered
@@ -392,6 +448,8 @@ class PeerPaths:
             return "idle"
         if self._best is not None:
             return "the direct address stopped answering"
+        if any(now < candidate.blocked_until for candidate in self._candidates):
+            return "full-size packets do not pass by the direct address"
         if not len(self._candidates):
             return "the peer offers no address"
         if own_hard_nat and self.info.hard_nat:

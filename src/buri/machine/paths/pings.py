@@ -16,7 +16,8 @@ class Purpose(enum.Enum):
 
     DISCOVERY = "discovery"
     HEARTBEAT = "heartbeat"
-    FULL_SIZE = "full size"
+    FULL_SIZE = "full size"  # padded, with DF
+    CUT_SIZE = "full size, may be cut"  # padded, without DF
     ASKED = "asked"  # a person's `ping`
 
 
