@@ -46,6 +46,7 @@ def orders(config: dict[str, Any]) -> list[port.Order]:
                 port=relay["port"],
                 server_name=relay["address"],
                 plain=relay.get("plain", False),
+                certificate=relay.get("certificate", ""),
                 insecure=relay.get("insecure", False),
                 preferred=True,
             )

@@ -107,6 +107,18 @@ def test_every_order_is_taken_and_statistics_tell_of_the_peers(start: Start) -> 
     assert bound(engine) == here
 
 
+def test_a_relay_that_nobody_runs_is_told_down(start: Start) -> None:
+    engine = start()
+    bound(engine)
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # bound but not listening: connections are refused
+        engine.apply([port.ConnectRelay(7, (LOOPBACK,), taken.getsockname()[1], "localhost", plain=True)])
+        event = next_event(engine)
+    assert isinstance(event, port.RelayDown)
+    assert event.region == 7
+    assert "refused" in event.reason
+
+
 def test_a_full_queue_drops_the_oldest_datagram_and_counts_it(start: Start) -> None:
     here, there = start(1), start(2, event_capacity=2)
     bound(here)

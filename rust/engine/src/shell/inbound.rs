@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use super::events::Event;
 use super::node::Node;
+use super::relays::{News, Relayed};
 use super::sessions::Source;
 use crate::filter::{Headers, Refusal};
 use crate::routes::PeerIndex;
@@ -67,39 +68,57 @@ impl Node {
         }
     }
 
-    /// A packet that a relay brought: WireGuard or disco.
-    pub(super) fn take_relayed(&mut self, region: u32, key: super::config::Key, packet: &[u8]) {
-        self.counters.relay_rx_packets += 1;
-        match classify(packet) {
-            Class::WireGuard => {
-                let Some(mut arena) = self.relay_arena.take() else { return };
-                if packet.len() > arena.len() - self.relay_arena_used {
-                    self.write_out(&mut arena);
-                    self.relay_arena_used = 0;
-                }
-                let start = self.relay_arena_used;
-                if let Some(place) = arena.get_mut(start..start + packet.len()) {
-                    place.copy_from_slice(packet);
-                    self.relay_arena_used = start + packet.len();
-                    self.take_wireguard(&mut arena, start..start + packet.len(), Source::Relay { region, key });
-                }
-                self.relay_arena = Some(arena);
-            }
-            Class::Disco => {
-                self.counters.disco_rx += 1;
-                self.events.push(Event::DiscoByRelay { region, key, data: Box::from(packet) });
-            }
-            Class::Stun | Class::Unknown => self.counters.drop_in_unknown += 1,
+    /// Handle what relays brought and said; whether packets came.
+    pub(super) fn handle_inbox(&mut self) -> bool {
+        if self.relays.inbox.packets.is_empty() && self.relays.inbox.news.is_empty() {
+            return false;
         }
+        // Moved out for the while; a move of pointers.
+        let mut inbox = std::mem::take(&mut self.relays.inbox);
+        for Relayed { region, key, start, len } in inbox.packets.iter().copied() {
+            self.counters.relay_rx_packets += 1;
+            let packet = &inbox.arena[start..start + len];
+            match classify(packet) {
+                Class::WireGuard => {
+                    self.take_wireguard(&mut inbox.arena, start..start + len, Source::Relay { region, key });
+                }
+                Class::Disco => {
+                    self.counters.disco_rx += 1;
+                    self.events.push(Event::DiscoByRelay { region, key, data: Box::from(packet) });
+                }
+                Class::Stun | Class::Unknown => self.counters.drop_in_unknown += 1,
+            }
+        }
+        self.write_out(&mut inbox.arena);
+        let came = !inbox.packets.is_empty();
+        inbox.packets.clear();
+        inbox.arena.clear();
+        for news in inbox.news.drain(..) {
+            self.tell(news);
+        }
+        // What was said meanwhile (a connection given up) is few and kept.
+        inbox.news.append(&mut self.relays.inbox.news);
+        self.relays.inbox = inbox;
+        came
     }
 
-    /// Write out what relays brought; called when a relay's bytes are used up.
-    pub(super) fn finish_relayed(&mut self) {
-        if let Some(mut arena) = self.relay_arena.take() {
-            self.write_out(&mut arena);
-            self.relay_arena_used = 0;
-            self.relay_arena = Some(arena);
-        }
+    fn tell(&mut self, news: News) {
+        self.events.push(match news {
+            News::Up { region, server_key } => Event::RelayUp { region, server_key },
+            News::Down { region, reason } => {
+                for peer in self.peers.iter_mut() {
+                    peer.seen_by.retain(|seen| *seen != region);
+                }
+                Event::RelayDown { region, reason }
+            }
+            News::PeerGone { region, key, was_here } => {
+                if let Some(peer) = self.peers.find(&key).and_then(|index| self.peers.get_mut(index)) {
+                    peer.seen_by.retain(|seen| *seen != region);
+                }
+                Event::RelayPeerGone { region, key, was_here }
+            }
+            News::Health { region, problem } => Event::RelayHealth { region, problem },
+        });
     }
 
     /// An authentic inner packet at `place` of the arena: check, filter, and let it wait for its like.

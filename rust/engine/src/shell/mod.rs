@@ -2,11 +2,13 @@
 //!
 //! `engine` is the handle with mailbox and event queue, `node` the thread's state and its turn, `tables` what orders do to it,
 //! `outbound` device → network, `inbound` network → device, `peers` the slab, `relays` the connections to
-//! relays, `sessions` the seam to WireGuard, `poller` epoll and eventfd.
+//! relays (`stream` their TCP and TLS, `trust` whom they must convince, `backlog` what waits for them), `sessions` the seam to WireGuard, `poller` epoll and eventfd.
 //! Everything the packet path reads lives in the thread and changes only between two batches.
 
+mod backlog;
 mod config;
 mod counters;
+mod derpclient;
 mod engine;
 mod events;
 mod inbound;
@@ -17,7 +19,9 @@ mod peers;
 mod poller;
 mod relays;
 mod sessions;
+mod stream;
 mod tables;
+mod trust;
 
 pub use config::{Config, Key, Offloads};
 pub use engine::{Engine, PeerStats, StartError, Stats, Stopped};

@@ -34,13 +34,10 @@ const TOKEN_IPV6: u64 = 3;
 /// Super-packets read from the device in one turn.
 const READS_A_TURN: usize = 64;
 
-/// Relayed packets opened before the device is written to.
-const RELAY_ARENA_BYTES: usize = 256 << 10;
-
 /// Fields are dropped in this order: the device goes last.
 pub struct Node {
     pub(super) shared: Arc<Shared>,
-    poller: Poller,
+    pub(super) poller: Poller,
     pub(super) sockets: Pair,
     pub(super) socket_options: Options,
     /// None while it is being read from.
@@ -52,9 +49,6 @@ pub struct Node {
     pub(super) peers: Peers,
     pub(super) sessions: Sessions,
     pub(super) relays: Relays,
-    /// Packets that relays brought, while they are opened and wait to be written; None while in use.
-    pub(super) relay_arena: Option<Box<[u8]>>,
-    pub(super) relay_arena_used: usize,
     /// Addresses of paths that get no trains and no DF.
     pub(super) plain: HashSet<SocketAddr>,
     pub(super) counters: Counters,
@@ -108,9 +102,7 @@ impl Node {
             routes: Routes::default(),
             peers: Peers::default(),
             sessions: Sessions::new(&config.private_key, Instant::now()),
-            relays: Relays::default(),
-            relay_arena: Some(vec![0; RELAY_ARENA_BYTES].into_boxed_slice()),
-            relay_arena_used: 0,
+            relays: Relays::new(&config.private_key, config.mark),
             plain: HashSet::new(),
             counters,
             events: Vec::with_capacity(64),
@@ -157,6 +149,7 @@ impl Node {
             self.now = Instant::now();
             if self.shared.should_stop() {
                 self.flush();
+                self.relays.close_all();
                 return Ok(());
             }
             let mut packets = false;
@@ -166,6 +159,8 @@ impl Node {
             self.take_letters();
             self.run_timers();
             self.flush();
+            self.relays.flush(self.now, &self.poller);
+            self.handle_inbox();
             if packets {
                 last_packet = Some(self.now);
             } else if spinning {
@@ -183,7 +178,10 @@ impl Node {
             TOKEN_TUN => self.pump_tun(),
             TOKEN_IPV4 => Ok(self.pump_udp(false)),
             TOKEN_IPV6 => Ok(self.pump_udp(true)),
-            _ => Ok(false),
+            _ => {
+                self.relays.serve(ready, self.now, &self.poller);
+                Ok(self.handle_inbox())
+            }
         }
     }
 

@@ -11,6 +11,8 @@ use crate::udp::send::Route;
 
 /// What waits before it is sent although the turn goes on: about two full trains, so that the other end can begin.
 const FLUSH_BYTES: usize = 128 << 10;
+/// The same for relays: four TLS records.
+const RELAY_FLUSH_BYTES: usize = 64 << 10;
 
 impl Node {
     /// Handle what was just read from the device: `len` bytes, virtio header first.
@@ -21,6 +23,9 @@ impl Node {
         self.packet = packet;
         if self.outbox.bytes() >= FLUSH_BYTES {
             self.flush();
+        }
+        if self.relays.waiting_bytes() >= RELAY_FLUSH_BYTES {
+            self.relays.flush(self.now, &self.poller);
         }
     }
 
@@ -91,7 +96,7 @@ impl Node {
             }
             if let (Some(region), Some(peer)) = (also, self.peers.get(index)) {
                 for slot in place.chunks(segment) {
-                    self.relays.send(region, &peer.key, slot, &mut self.counters);
+                    self.relays.send(region, &peer.key, slot, false, &mut self.counters);
                 }
             }
             self.count_sent(index, inner);
@@ -113,7 +118,7 @@ impl Node {
             }
             inner += len;
             if let Some(peer) = self.peers.get(index) {
-                self.relays.send(region, &peer.key, slot, &mut self.counters);
+                self.relays.send(region, &peer.key, slot, false, &mut self.counters);
             }
         }
         self.sealed = sealed;
@@ -136,7 +141,7 @@ impl Node {
             }
         }
         if let (Some(region), Some(peer)) = (path.relay, self.peers.get(peer)) {
-            self.relays.send(region, &peer.key, message, &mut self.counters);
+            self.relays.send(region, &peer.key, message, false, &mut self.counters);
         }
     }
 }

@@ -88,6 +88,7 @@ impl Node {
     /// Change our key: every session ends.
     pub(super) fn set_private_key(&mut self, key: &Key) {
         self.sessions = Sessions::new(key, self.now);
+        self.relays.set_private_key(key);
         for (index, peer) in self.peers.iter() {
             self.sessions.add(index, &peer.key);
         }
@@ -218,12 +219,15 @@ impl Node {
         }
         match source {
             Some(Source::Udp(to)) => self.send_datagram(to, message),
-            Some(Source::Relay { region, key }) => self.send_by_relay(region, &key, message),
+            Some(Source::Relay { region, key }) => self.relays.send(region, &key, message, false, &mut self.counters),
             None => self.counters.drop_out_no_path += 1,
         }
     }
 
     pub(super) fn run_timers(&mut self) {
+        if self.relays.next_deadline().is_some_and(|at| at <= self.now) {
+            self.relays.run_timers(self.now, &self.poller);
+        }
         if self.now < self.sessions.next_timers {
             return;
         }
@@ -236,6 +240,8 @@ impl Node {
 
     /// How long the thread may sleep.
     pub(super) fn time_left(&self) -> Option<Duration> {
-        Some(self.sessions.next_timers.saturating_duration_since(Instant::now()))
+        let timers = self.sessions.next_timers;
+        let next = self.relays.next_deadline().map_or(timers, |relays| relays.min(timers));
+        Some(next.saturating_duration_since(self.now))
     }
 }

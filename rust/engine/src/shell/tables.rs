@@ -28,11 +28,13 @@ impl Node {
             }
             Order::SetPath { key, udp, relay, gso } => self.set_path(&key, udp, relay, gso),
             Order::SetFilter { local, rules, shields_up } => self.filter.replace(&local, &rules, shields_up),
-            Order::ConnectRelay(spec) => self.connect_relay(spec),
-            Order::PreferRelay { region, preferred } => self.prefer_relay(region, preferred),
-            Order::CloseRelay(region) => self.close_relay(region),
+            Order::ConnectRelay(spec) => self.relays.connect(spec, self.now, &self.poller),
+            Order::PreferRelay { region, preferred } => self.relays.prefer(region, preferred),
+            Order::CloseRelay(region) => self.relays.close(region),
             Order::SendUdp { to, data } => self.send_datagram(to, &data),
-            Order::SendRelay { region, key, data } => self.send_by_relay(region, &key, &data),
+            Order::SendRelay { region, key, data } => {
+                self.relays.send(region, &key, &data, true, &mut self.counters);
+            }
             Order::Rebind => self.rebind(),
         }
     }

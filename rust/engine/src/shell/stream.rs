@@ -1,0 +1,264 @@
+//! One TCP connection to a relay, plain or TLS, without blocking. Bytes in, bytes out; what they mean is not known here.
+
+use std::io::{self, Read, Write};
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::sync::Arc;
+
+use rustls::{ClientConfig, ClientConnection};
+use rustls_pki_types::ServerName;
+
+use crate::udp::socket::SockAddr;
+
+/// What the kernel may hold unsent: more would only wait where it cannot be dropped.
+const UNSENT_BYTES: libc::c_int = 128 << 10;
+/// A peer that acknowledges nothing for so long is gone.
+const SILENCE_MS: libc::c_int = 15_000;
+
+/// Ciphertext taken in by one call.
+const READ_BYTES: usize = 256 << 10;
+const PLAIN_BYTES: usize = 64 << 10;
+
+/// Buffers that all streams of a thread share.
+pub(super) struct Scratch {
+    cipher: Vec<u8>,
+    plain: Vec<u8>,
+}
+
+impl Default for Scratch {
+    fn default() -> Scratch {
+        Scratch { cipher: vec![0; READ_BYTES], plain: vec![0; PLAIN_BYTES] }
+    }
+}
+
+pub(super) struct Stream {
+    fd: OwnedFd,
+    tls: Option<Box<ClientConnection>>,
+    /// Without TLS: what the kernel has not taken yet, from `sent` on.
+    out: Vec<u8>,
+    sent: usize,
+}
+
+impl Stream {
+    /// Begin to connect. `tls` names whom to expect; None speaks plain.
+    pub fn dial(
+        to: SocketAddr,
+        mark: u32,
+        tls: Option<(Arc<ClientConfig>, ServerName<'static>)>,
+    ) -> io::Result<Stream> {
+        let family = if to.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 };
+        // SAFETY: no pointers; the result is checked before it is owned.
+        let raw = unsafe { libc::socket(family, libc::SOCK_STREAM | libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC, 0) };
+        if raw < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: `raw` is a fresh descriptor that nobody else owns.
+        let fd = unsafe { OwnedFd::from_raw_fd(raw) };
+        if mark != 0 {
+            set(&fd, libc::SOL_SOCKET, libc::SO_MARK, mark as libc::c_int)?;
+        }
+        set(&fd, libc::IPPROTO_TCP, libc::TCP_NODELAY, 1)?;
+        set(&fd, libc::IPPROTO_TCP, libc::TCP_USER_TIMEOUT, SILENCE_MS)?;
+        set(&fd, libc::IPPROTO_TCP, libc::TCP_NOTSENT_LOWAT, UNSENT_BYTES)?;
+        let tls = match tls {
+            Some((config, name)) => {
+                let mut connection = ClientConnection::new(config, name).map_err(io::Error::other)?;
+                // What is given to it is bounded by whoever gives: see `idle`.
+                connection.set_buffer_limit(None);
+                Some(Box::new(connection))
+            }
+            None => None,
+        };
+        let name = SockAddr::from(to);
+        // SAFETY: pointer and length are those of `name`.
+        if unsafe { libc::connect(fd.as_raw_fd(), name.as_ptr(), name.len()) } < 0 {
+            let error = io::Error::last_os_error();
+            if error.raw_os_error() != Some(libc::EINPROGRESS) {
+                return Err(error);
+            }
+        }
+        Ok(Stream { fd, tls, out: Vec::new(), sent: 0 })
+    }
+
+    /// How the connecting ended, once the descriptor is writable.
+    pub fn connected(&self) -> io::Result<()> {
+        let mut error: libc::c_int = 0;
+        let mut len = size_of::<libc::c_int>() as libc::socklen_t;
+        // SAFETY: SO_ERROR fills a C int.
+        let result = unsafe {
+            libc::getsockopt(
+                self.fd.as_raw_fd(),
+                libc::SOL_SOCKET,
+                libc::SO_ERROR,
+                (&mut error as *mut libc::c_int).cast(),
+                &mut len,
+            )
+        };
+        match (result, error) {
+            (0, 0) => Ok(()),
+            (0, errno) => Err(io::Error::from_raw_os_error(errno)),
+            _ => Err(io::Error::last_os_error()),
+        }
+    }
+
+    /// Whether everything given has left for the kernel, so that more may be given.
+    pub fn idle(&self) -> bool {
+        match &self.tls {
+            Some(tls) => !tls.wants_write() && !tls.is_handshaking(),
+            None => self.sent == self.out.len(),
+        }
+    }
+
+    /// Whether the descriptor is to be watched for room.
+    pub fn wants_write(&self) -> bool {
+        match &self.tls {
+            Some(tls) => tls.wants_write(),
+            None => self.sent < self.out.len(),
+        }
+    }
+
+    /// Give bytes to be sent; `flush` sends them.
+    pub fn give(&mut self, bytes: &[u8]) -> io::Result<()> {
+        match &mut self.tls {
+            Some(tls) => tls.writer().write_all(bytes),
+            None => {
+                self.out.extend_from_slice(bytes);
+                Ok(())
+            }
+        }
+    }
+
+    /// Send what the kernel takes.
+    pub fn flush(&mut self) -> io::Result<()> {
+        let mut socket = Socket(self.fd.as_raw_fd());
+        while self.wants_write() {
+            let result = match &mut self.tls {
+                Some(tls) => tls.write_tls(&mut socket).map(|_| ()),
+                None => socket.write(&self.out[self.sent..]).map(|sent| self.sent += sent),
+            };
+            match result {
+                Ok(()) => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+                Err(error) => return Err(error),
+            }
+        }
+        self.out.clear();
+        self.sent = 0;
+        Ok(())
+    }
+
+    /// Take in what waits, once, and hand plaintext to `sink` piece by piece. The end of the stream is `UnexpectedEof`.
+    pub fn read(&mut self, scratch: &mut Scratch, mut sink: impl FnMut(&mut [u8])) -> io::Result<()> {
+        let got = match Socket(self.fd.as_raw_fd()).read(&mut scratch.cipher) {
+            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(got) => got,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+            Err(error) => return Err(error),
+        };
+        let Some(tls) = &mut self.tls else {
+            sink(&mut scratch.cipher[..got]);
+            return Ok(());
+        };
+        let mut cipher = &scratch.cipher[..got];
+        while !cipher.is_empty() {
+            tls.read_tls(&mut cipher)?;
+            let state = tls.process_new_packets().map_err(io::Error::other)?;
+            let mut left = state.plaintext_bytes_to_read();
+            while left > 0 {
+                let take = left.min(scratch.plain.len());
+                tls.reader().read_exact(&mut scratch.plain[..take])?;
+                sink(&mut scratch.plain[..take]);
+                left -= take;
+            }
+            if state.peer_has_closed() {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+        }
+        Ok(())
+    }
+
+    /// Tell the other side that this is the end, as far as that can be done without waiting.
+    pub fn finish(&mut self) {
+        if let Some(tls) = &mut self.tls {
+            tls.send_close_notify();
+        }
+        // A peer that takes no more learns it from the closed connection.
+        let _ = self.flush();
+    }
+}
+
+impl AsRawFd for Stream {
+    fn as_raw_fd(&self) -> RawFd {
+        self.fd.as_raw_fd()
+    }
+}
+
+/// A borrowed descriptor with the standard traits.
+struct Socket(RawFd);
+
+impl Read for Socket {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        // SAFETY: pointer and length are those of `buffer`.
+        let got = unsafe { libc::recv(self.0, buffer.as_mut_ptr().cast(), buffer.len(), 0) };
+        usize::try_from(got).map_err(|_| io::Error::last_os_error())
+    }
+}
+
+impl Write for Socket {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        // SAFETY: pointer and length are those of `bytes`.
+        let put = unsafe { libc::send(self.0, bytes.as_ptr().cast(), bytes.len(), libc::MSG_NOSIGNAL) };
+        usize::try_from(put).map_err(|_| io::Error::last_os_error())
+    }
+
+    fn write_vectored(&mut self, parts: &[io::IoSlice<'_>]) -> io::Result<usize> {
+        // SAFETY: struct msghdr is plain old data, for which zeroes are valid.
+        let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
+        message.msg_iov = parts.as_ptr().cast_mut().cast();
+        message.msg_iovlen = parts.len() as _;
+        // SAFETY: IoSlice has the layout of struct iovec, and the slices outlive the call.
+        let put = unsafe { libc::sendmsg(self.0, &message, libc::MSG_NOSIGNAL) };
+        usize::try_from(put).map_err(|_| io::Error::last_os_error())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+fn set(fd: &OwnedFd, level: libc::c_int, name: libc::c_int, value: libc::c_int) -> io::Result<()> {
+    // SAFETY: the option's value is a C int that outlives the call.
+    let result = unsafe {
+        libc::setsockopt(
+            fd.as_raw_fd(),
+            level,
+            name,
+            (&value as *const libc::c_int).cast(),
+            size_of::<libc::c_int>() as libc::socklen_t,
+        )
+    };
+    if result < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
+}
+
+/// One phrase for a person why connecting or reading failed.
+pub(super) fn phrase(error: &io::Error, to: Option<IpAddr>) -> String {
+    let what = match error.kind() {
+        io::ErrorKind::UnexpectedEof => "the relay closed the connection".to_owned(),
+        io::ErrorKind::ConnectionRefused => "the relay's host refused the connection".to_owned(),
+        io::ErrorKind::TimedOut => "the relay did not answer in time".to_owned(),
+        _ => match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
+            Some(rustls::Error::InvalidCertificate(error)) => {
+                format!("the relay's certificate is not the expected one ({error})")
+            }
+            Some(error) => format!("TLS with the relay failed ({error})"),
+            None => error.to_string(),
+        },
+    };
+    match to {
+        Some(address) => format!("{what} ({address})"),
+        None => what,
+    }
+}
