@@ -7,9 +7,13 @@ from email.utils import parsedate_to_datetime
 import msgspec
 
 from buri.core.addresses import AddrPort
+from buri.core.keys import DiscoPublic, NodePrivate, NodePublic
 from buri.machine.contract import Randomness
+from buri.wire.tailcfg.mapping import MapRequest, encode
 from buri.wire.tailcfg.node import Hostinfo
+from buri.wire.tailcfg.register import LOGOUT_EXPIRY, ZERO_NODE_KEY, RegisterAuth, RegisterRequest
 
+CAPABILITY_VERSION = 130  # what we claim to understand, as tailscale-rs does (wire reference 1a, "Capability version")
 MAX_ANSWER_BYTES = 1 << 20
 MAX_RETRY_AFTER_S = 3600.0
 PROBLEM_CHARACTERS = 200
@@ -62,3 +66,64 @@ def retry_after_s(call: Call, rng: Randomness) -> float | None:
         except (KeyError, ValueError):
             wait_s = rng.uniform(5.0, 10.0)
     return min(max(wait_s, 0.0), MAX_RETRY_AFTER_S)
+
+
+class Login:
+    """A login on its way; `give_up_at` None: nobody waits for it, so it is tried for ever."""
+
+    def __init__(
+        self,
+        key: NodePrivate,
+        old: NodePublic | None = None,
+        auth_key: str = "",
+        ephemeral: bool = False,
+        give_up_at: float | None = None,
+    ) -> None:
+        self.key = key
+        self.old = old
+        self.auth_key = auth_key
+        self.ephemeral = ephemeral
+        self.give_up_at = give_up_at
+        self.followup = ""
+
+
+def register_request(login: Login, report: Report) -> bytes:
+    """The body of POST /machine/register for a login."""
+    return encode(
+        RegisterRequest(
+            version=CAPABILITY_VERSION,
+            node_key=str(login.key.public()),
+            old_node_key=ZERO_NODE_KEY if login.old is None else str(login.old),
+            auth=RegisterAuth(auth_key=login.auth_key) if login.auth_key else None,
+            followup=login.followup,
+            hostinfo=report.hostinfo,
+            ephemeral=login.ephemeral,
+        )
+    )
+
+
+def logout_request(key: NodePrivate, report: Report) -> bytes:
+    """The body of POST /machine/register that ends a node: an expiry long past."""
+    return encode(
+        RegisterRequest(
+            version=CAPABILITY_VERSION, node_key=str(key.public()), expiry=LOGOUT_EXPIRY, hostinfo=report.hostinfo
+        )
+    )
+
+
+def map_request(key: NodePrivate, disco: DiscoPublic, report: Report, *, stream: bool) -> bytes:
+    """The body of POST /machine/map: the stream, or the lite update that tells `report`."""
+    return encode(
+        MapRequest(
+            version=CAPABILITY_VERSION,
+            compress="zstd",
+            keep_alive=True,
+            node_key=str(key.public()),
+            disco_key=str(disco),
+            stream=stream,
+            omit_peers=not stream,
+            hostinfo=report.hostinfo,
+            endpoints=[str(address) for address, _ in report.endpoints] or None,
+            endpoint_types=[kind for _, kind in report.endpoints] or None,
+        )
+    )

@@ -21,11 +21,22 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from buri.core.errors import ConfigError, PeerError, WireError
+from buri.core.errors import ConfigError, PeerError, RefusedError, WireError
 from buri.core.keys import DiscoPublic, MachinePublic, NodePrivate, NodePublic
 from buri.machine.backoff import Backoff
 from buri.machine.contract import Randomness
-from buri.machine.controlcalls import MAX_ANSWER_BYTES, Answer, Call, Report, retry_after_s
+from buri.machine.controlcalls import (
+    CAPABILITY_VERSION,
+    MAX_ANSWER_BYTES,
+    Answer,
+    Call,
+    Login,
+    Report,
+    logout_request,
+    map_request,
+    register_request,
+    retry_after_s,
+)
 from buri.machine.controlevents import (
     BrowserURL,
     ControlEvent,
@@ -48,21 +59,14 @@ from buri.machine.controlsession import Body, Closed, ControlSession, End, Head,
 from buri.machine.mapdelta import Netmap, apply, difference
 from buri.machine.mapframes import MapFrameReader
 from buri.wire.tailcfg.base import parse_time
-from buri.wire.tailcfg.mapping import MapRequest, MapResponse, PingRequest, encode
-from buri.wire.tailcfg.register import (
-    LOGOUT_EXPIRY,
-    ZERO_NODE_KEY,
-    OverTLSPublicKeyResponse,
-    RegisterAuth,
-    RegisterRequest,
-    RegisterResponse,
-)
+from buri.wire.tailcfg.mapping import MapResponse, PingRequest
+from buri.wire.tailcfg.register import OverTLSPublicKeyResponse, RegisterResponse
 
-CAPABILITY_VERSION = 130
 STREAM_SILENCE_S = 120.0
 CALL_TIMEOUT_S = 30.0
 CONNECT_TIMEOUT_S = 15.0
 LOGOUT_TIMEOUT_S = 10.0
+REACH_S = 15.0  # a person's login ends when the server could not be reached for so long
 REPORT_SPACING_S = 0.25  # between two lite updates, so that a burst of changes is told once
 
 
@@ -90,17 +94,6 @@ class Server(msgspec.Struct, frozen=True):
         return cls(clean, parts.hostname, port or (443 if tls else 80), tls, parts.netloc.rpartition("@")[2])
 
 
-class _Login:
-    """A login on its way."""
-
-    def __init__(self, key: NodePrivate, old: NodePublic | None, auth_key: str, ephemeral: bool) -> None:
-        self.key = key
-        self.old = old
-        self.auth_key = auth_key
-        self.ephemeral = ephemeral
-        self.followup = ""
-
-
 class ControlClient:
     """See the module. `key` None: not logged in yet. Answers and timers all carry `now`."""
 
@@ -124,7 +117,7 @@ class ControlClient:
         self._server_key: MachinePublic | None = None
         self._wanted = False
         self._registered = False
-        self._login: _Login | None = None
+        self._login: Login | None = None
         self._logout = False
         self._logout_by = 0.0
         self._report = Report()
@@ -152,6 +145,12 @@ class ControlClient:
         if self.state in (ControlState.OFF, ControlState.WAITING) and now >= self._hold_until:
             self._dial(now)
 
+    def reconnect(self, now: float) -> None:
+        """The network is another: what is open now leads nowhere."""
+        if self._wanted and now >= self._hold_until:
+            self._report_due = True
+            self._dial(now)
+
     def disconnect(self, now: float) -> None:
         """Be offline until `connect`."""
         self._wanted = False
@@ -169,7 +168,7 @@ class ControlClient:
         ephemeral: bool = False,
     ) -> None:
         """Register with `key`, which the caller has already kept; `old` is the key it takes the place of."""
-        self._login = _Login(key, old, auth_key, ephemeral)
+        self._login = Login(key, old, auth_key, ephemeral, now + REACH_S)
         for stream, call in list(self._calls.items()):
             if call.kind in ("register", "followup"):
                 self._cancel(stream)
@@ -223,13 +222,25 @@ class ControlClient:
         self._server_key = key
         self._dial(now)
 
+    def handle_stranger(self, reason: str, now: float) -> None:
+        """What answers at the server's address cannot be a control server; `reason` is one phrase."""
+        if self.state is ControlState.CONNECTING:
+            self._give_up_login(f"{self.server.url} is not a control server we can use: {reason}.", now)
+
     def handle_failed(self, reason: str, now: float) -> None:
         """The shell could not fetch, dial, or keep the connection; `reason` is one phrase."""
         if self._session is not None:
-            self._session.handle_closed(reason)
+            self._session.handle_closed(f"The connection to the control server was lost: {reason}.")
             self._drain_session(now, 0.0)
         elif self.state is ControlState.CONNECTING:
-            self._fail(f"The control server {self.server.url} cannot be reached: {reason}.", now)
+            self._unreachable(f"The control server {self.server.url} cannot be reached: {reason}.", now)
+
+    def _unreachable(self, message: str, now: float) -> None:
+        login = self._login
+        if login is not None and login.give_up_at is not None and now >= login.give_up_at and not login.followup:
+            self._give_up_login(message, now)
+        else:
+            self._fail(message, now)
 
     def handle_connected(self, now: float) -> None:
         """The connection that `Dial` asked for is open."""
@@ -277,7 +288,7 @@ class ControlClient:
             if self.state is ControlState.WAITING:
                 self._dial(now)
             elif self.state is ControlState.CONNECTING:
-                self._fail(f"The control server {self.server.url} does not answer.", now)
+                self._unreachable(f"The control server {self.server.url} does not answer.", now)
         elif self._stream is not None and now >= self._heard_at + STREAM_SILENCE_S:
             self._fail("The control server fell silent.", now)
         elif any(call.deadline is not None and now >= call.deadline for call in self._calls.values()):
@@ -340,7 +351,7 @@ class ControlClient:
         never_opened = self.state is ControlState.CONNECTING
         if never_opened:
             self._server_key = None  # it may have been given another: ask again
-            if isinstance(error, WireError) and self._login is not None:
+            if isinstance(error, WireError | RefusedError):
                 self._give_up_login(str(error), now)
                 return
         self._fail(str(error), now)
@@ -356,24 +367,36 @@ class ControlClient:
         """Ask for whatever is wanted and not under way."""
         if self._session is not None and self._session.ready:
             kinds = {call.kind for call in self._calls.values()}
-            if self._logout:
+            if self._logout and self.key is not None:
                 if "logout" not in kinds:
-                    self._call("logout", "POST", "/machine/register", self._logout_request(), now)
+                    self._call("logout", "POST", "/machine/register", logout_request(self.key, self._report), now)
             elif self.key is not None and not self._registered and self._login is None:
-                self._login = _Login(self.key, None, "", False)
+                self._login = Login(self.key)
             if self._login is not None and not kinds & {"register", "followup"} and now >= self._hold_until:
                 kind = "followup" if self._login.followup else "register"
-                self._call(kind, "POST", "/machine/register", self._register_request(self._login), now)
+                self._call(kind, "POST", "/machine/register", register_request(self._login, self._report), now)
             if self._registered and self.key is not None:
                 if self._may_report() and now >= self._report_at:
                     self._report_due = False
                     self._report_at = now + REPORT_SPACING_S
-                    self._call("report", "POST", "/machine/map", self._map_request(stream=False), now)
+                    self._call(
+                        "report",
+                        "POST",
+                        "/machine/map",
+                        map_request(self.key, self._disco, self._report, stream=False),
+                        now,
+                    )
                 if self._stream is None:
                     self._frames = MapFrameReader()
                     self._fresh = True
                     self._heard_at = now
-                    self._stream = self._call("map", "POST", "/machine/map", self._map_request(stream=True), now)
+                    self._stream = self._call(
+                        "map",
+                        "POST",
+                        "/machine/map",
+                        map_request(self.key, self._disco, self._report, stream=True),
+                        now,
+                    )
         self._flush()
 
     def _may_report(self) -> bool:
@@ -399,48 +422,6 @@ class ControlClient:
             self._session.cancel(stream)
         if stream == self._stream:
             self._stream = None
-
-    def _register_request(self, login: _Login) -> bytes:
-        return encode(
-            RegisterRequest(
-                version=CAPABILITY_VERSION,
-                node_key=str(login.key.public()),
-                old_node_key=ZERO_NODE_KEY if login.old is None else str(login.old),
-                auth=RegisterAuth(auth_key=login.auth_key) if login.auth_key else None,
-                followup=login.followup,
-                hostinfo=self._report.hostinfo,
-                ephemeral=login.ephemeral,
-            )
-        )
-
-    def _logout_request(self) -> bytes:
-        assert self.key is not None
-        return encode(
-            RegisterRequest(
-                version=CAPABILITY_VERSION,
-                node_key=str(self.key.public()),
-                expiry=LOGOUT_EXPIRY,
-                hostinfo=self._report.hostinfo,
-            )
-        )
-
-    def _map_request(self, *, stream: bool) -> bytes:
-        assert self.key is not None
-        report = self._report
-        return encode(
-            MapRequest(
-                version=CAPABILITY_VERSION,
-                compress="zstd",
-                keep_alive=True,
-                node_key=str(self.key.public()),
-                disco_key=str(self._disco),
-                stream=stream,
-                omit_peers=not stream,
-                hostinfo=report.hostinfo,
-                endpoints=[str(address) for address, _ in report.endpoints] or None,
-                endpoint_types=[kind for _, kind in report.endpoints] or None,
-            )
-        )
 
     # ---- answers ------------------------------------------------------------------------------------------------
 
@@ -546,10 +527,11 @@ class ControlClient:
             self._events.append(LoggedIn(login.key, response.user, response.login, response.machine_authorized))
 
     def _give_up_login(self, message: str, now: float) -> None:
-        if self._login is None and self._registered:
+        """End a person's login with a word; what we do by ourselves is tried again, for it went well once."""
+        login, self._login = self._login, None
+        if login is None or login.give_up_at is None:
             self._fail(message, now)
             return
-        self._login = None
         self._events.append(LoginFailed(message))
         if not self._registered or self._session is None:
             self.disconnect(now)

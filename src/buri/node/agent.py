@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import secrets
 import time
 from collections.abc import Callable, Coroutine
@@ -20,8 +21,8 @@ from buri.core.addresses import IPAddress
 from buri.core.errors import BuriError, StateError, SystemFault
 from buri.core.keys import MachinePrivate, MachinePublic, NodePrivate, NodePublic
 from buri.engine import port
-from buri.machine.controlcalls import Report
-from buri.machine.controlclient import CAPABILITY_VERSION, ControlClient, Server
+from buri.machine.controlcalls import CAPABILITY_VERSION, Report
+from buri.machine.controlclient import ControlClient, Server
 from buri.machine.controlevents import (
     BrowserURL,
     ControlEvent,
@@ -85,6 +86,7 @@ class Agent:
         self._router = router
         self._router_config: RouterConfig | None = None
         self._reconciler = Reconciler()
+        self._settled: tuple[Netmap | None, Choices, float] | None = None
         self._live_peer = False
         self._listeners: list[Callable[[Notice], None]] = []
         self._control: ControlLink | None = None
@@ -113,6 +115,8 @@ class Agent:
 
     async def close(self) -> None:
         """Stop: nothing of ours stays in the system; the node stays registered."""
+        if self.store.ephemeral and self.control_connected:
+            await self.log_out()
         if self._control is not None:
             await self._control.close()
         for handle in (self._save, self._expiry):
@@ -270,6 +274,7 @@ class Agent:
             return
         self._key = key
         self._reconciler.forget()
+        self._settled = None
         self.underlay.order([port.SetPrivateKey(key), port.SetPeers(())], ())
         self.underlay.set_identity(key.public(), self.store.disco)
 
@@ -381,12 +386,16 @@ class Agent:
     def _settle_tables(self, netmap: Netmap | None) -> None:
         choices = Choices(accept_routes=self.prefs.route_all, shields_up=self.prefs.shields_up)
         wall_s = self.server_wall_s()
+        done = self._settled
+        if done is not None and done[0] is netmap and done[1] == choices and wall_s < done[2]:
+            return
         tables = self._reconciler.reconcile(netmap, choices, wall_s)
         self.underlay.order(tables.orders, tables.paths)
         self._arm_expiry(tables.next_expiry_s, wall_s)
         if tables.router != self._router_config and (self._router_config is not None or netmap is not None):
             self._router.apply(tables.router)
             self._router_config = tables.router
+        self._settled = (netmap, choices, tables.next_expiry_s or math.inf)
 
     def _arm_expiry(self, peers_s: float | None, wall_s: float) -> None:
         if self._expiry is not None:
@@ -440,7 +449,10 @@ class Agent:
         log.info("The network changed: %s", ", ".join(map(str, new.addresses)) or "no addresses")
         self.underlay.network_changed(new)
         if self._control is not None and self.prefs.want_running and self._key is not None:
-            self._control.client.connect(self._now())
+            if set(old.addresses) - set(new.addresses):
+                self._control.client.reconnect(self._now())
+            else:
+                self._control.client.connect(self._now())
             self._control.pump()
         if self._router_config is not None:
             try:
@@ -473,6 +485,12 @@ class Agent:
             endpoint=str(done.endpoint or ""),
             derp_region_id=done.region,
         )
+
+    def health(self) -> list[str]:
+        """What is wrong now, a sentence each."""
+        found = [self.trouble] if self.trouble and self.prefs.want_running else []
+        found += [f"Relay {relay.region}: {relay.problem}." for relay in self.underlay.relays.status() if relay.problem]
+        return found + list(self.netmap.health if self.netmap is not None else ())
 
     # ---- small helps --------------------------------------------------------------------------------------------
 

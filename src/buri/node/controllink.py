@@ -7,7 +7,7 @@ import contextlib
 import time
 from collections.abc import Callable, Coroutine
 
-from buri.core.errors import BuriError
+from buri.core.errors import BuriError, UnreachableError
 from buri.machine.controlclient import ControlClient
 from buri.machine.controlevents import ControlEvent, Dial, FetchKey, HangUp, SendBytes
 from buri.netio.streams import connect, describe, http
@@ -93,9 +93,12 @@ class ControlLink:
         me = asyncio.current_task()
         try:
             status, body = await http("GET", url, limit_bytes=_KEY_BYTES, mark=self._mark)
-        except BuriError as error:
+        except UnreachableError as error:
             if self._task is me:
                 self.client.handle_failed(error.message, self.now())
+        except BuriError as error:
+            if self._task is me:
+                self.client.handle_stranger(error.message, self.now())
         else:
             if self._task is me:
                 self.client.handle_key(status, body, self.now())

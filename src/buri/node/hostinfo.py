@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import platform
 import socket
@@ -45,6 +46,7 @@ def collect(*, hostname: str, tags: tuple[str, ...], shields_up: bool, net_info:
     )
 
 
+@functools.cache
 def _os_release() -> dict[str, str]:
     for path in (Path("/etc/os-release"), Path("/usr/lib/os-release")):
         try:
@@ -56,5 +58,6 @@ def _os_release() -> dict[str, str]:
     return {}
 
 
+@functools.cache
 def _in_container() -> bool:
     return os.path.exists("/.dockerenv") or os.path.exists("/run/.containerenv")

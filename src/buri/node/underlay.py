@@ -62,6 +62,7 @@ class Underlay:
         self._own.set_interface_addresses(state.addresses)
         self._network = state
         self._fixed_port = fixed_port
+        self._identity: NodePublic | None = None
         self._derp_map = DERPMap()
         self._resolved: dict[str, tuple[IPAddress, ...]] = {}
         self._orders: list[port.Order] = []
@@ -77,8 +78,11 @@ class Underlay:
     # ---- verbs --------------------------------------------------------------------------------------------------
 
     def set_identity(self, key: NodePublic, disco: DiscoPrivate) -> None:
-        """Who we are towards peers."""
+        """Who we are towards peers; relays know us by the key, so another one means other connections."""
         self.paths.set_self(key, disco, self._now())
+        if self._identity is not None and self._identity != key:
+            self.relays.link_changed(self._now())
+        self._identity = key
         self.pump()
 
     def order(self, orders: Sequence[port.Order], paths: Sequence[values.PeerPathInfo]) -> None:

@@ -9,8 +9,8 @@ import pytest
 from buri.core.addresses import AddrPort
 from buri.core.errors import ConfigError
 from buri.core.keys import NodePrivate
-from buri.machine.controlcalls import Report
-from buri.machine.controlclient import CAPABILITY_VERSION, STREAM_SILENCE_S, Server
+from buri.machine.controlcalls import CAPABILITY_VERSION, Report
+from buri.machine.controlclient import STREAM_SILENCE_S, Server
 from buri.machine.controlevents import (
     BrowserURL,
     ControlState,
@@ -218,7 +218,7 @@ def test_a_known_node_registers_once_a_process_and_maps_at_every_reconnect() -> 
     bench.answer(register, {"MachineAuthorized": True})
     bench.begin_stream(bench.request("/machine/map", Stream=True))
     bench.client.handle_failed("connection reset", bench.now)
-    assert bench.take(Trouble).message == "connection reset"
+    assert bench.take(Trouble).message == "The connection to the control server was lost: connection reset."
     bench.requests.clear()
     bench.until_timeout()
     bench.open()
@@ -356,6 +356,55 @@ def test_a_wrong_answer_to_the_upgrade_ends_the_connection(answer: bytes) -> Non
     bench.client.handle_bytes(answer, bench.now, 0.0)
     assert bench.take(Trouble).message
     assert bench.client.state is ControlState.WAITING
+
+
+def test_a_persons_login_ends_when_the_server_cannot_be_reached_for_a_while() -> None:
+    bench = Bench()
+    bench.client.login(NODE, bench.now, auth_key="x")
+    bench.take_orders()
+    bench.client.handle_failed("connection refused", bench.now)
+    assert bench.heard(LoginFailed) == []
+    while not bench.heard(LoginFailed):
+        bench.until_timeout()
+        bench.take_orders()
+        bench.client.handle_failed("connection refused", bench.now)
+    assert bench.now <= 1000 + 60
+    assert bench.take(LoginFailed).message == (
+        "The control server http://control.test:8080 cannot be reached: connection refused."
+    )
+    assert bench.client.next_timeout() is None
+
+
+@pytest.mark.parametrize("body", [b"<html>a captive portal</html>", b"{}"])
+def test_a_node_that_was_in_before_never_gives_up(body: bytes) -> None:
+    bench = Bench(key=NODE)
+    bench.client.connect(bench.now)
+    bench.take_orders()
+    bench.client.handle_key(200, body, bench.now)
+    assert bench.heard(LoginFailed) == []
+    bench.until_timeout()
+    bench.open()
+    bench.answer(bench.request("/machine/register"), {"Error": "not now"})
+    assert bench.heard(LoginFailed) == []
+    bench.until_timeout()
+    bench.open()
+    bench.request("/machine/register")
+
+
+def test_a_stranger_ends_a_persons_login_at_once() -> None:
+    bench = Bench()
+    bench.client.login(NODE, bench.now)
+    bench.take_orders()
+    bench.client.handle_stranger("its certificate is not trusted", bench.now)
+    assert "its certificate is not trusted" in bench.take(LoginFailed).message
+
+
+def test_reconnect_drops_the_connection_and_dials() -> None:
+    bench = Bench()
+    bench.registered()
+    bench.take_orders()
+    bench.client.reconnect(bench.now)
+    assert [type(order) for order in bench.take_orders()] == [HangUp, Dial]
 
 
 def test_logout_expires_the_key_and_ends_the_connection() -> None:
