@@ -367,7 +367,16 @@ class FakeEngine:
             if error_number:
                 self._say(PathFault(peer.key, path.udp, error_number))
         if path.relay_region is not None:
-            self._send_relay(path.relay_region, peer.key, message)
+            self._send_relay(self._region_for(peer, path.relay_region), peer.key, message)
+
+    def _region_for(self, peer: _FakePeer, wanted: int) -> int:
+        """The path's region, or, while that is not connected, one the peer was heard through.
+
+        Else the answer to a first handshake, which comes by *our* home, would be lost on the way to the peer's.
+        """
+        if wanted in self._relays_up:
+            return wanted
+        return next((region for region in reversed(peer.seen_in) if region in self._relays_up), wanted)
 
     def _send_udp(self, address: AddrPort, data: bytes) -> int:
         plain = any(not peer.path.gso and peer.path.udp == address for peer in self._peers.values())

@@ -80,7 +80,7 @@ class SimNode:
         self.engine = FakeEngine(
             port.EngineConfig(private_key=self.private, tun_name=None),
             HostUnderlay(world, host),
-            wake=self._plan_pump,
+            wake=self.pump_soon,
         )
 
     def start(self) -> None:
@@ -91,7 +91,7 @@ class SimNode:
         allow_all = port.FilterRule((_ALL_IPV4,), (_ALL_IPV4,), (port.PortRange(0, 65535),), (1, 6, 17))
         self.engine.apply([port.SetFilter(local=(host_prefix(self.address),), rules=(allow_all,))])
         self.relays.set_derp_map(self.world.derp_map(), now)
-        self._plan_pump()
+        self.pump_soon()
 
     # ---- what a test does with it ----
 
@@ -130,7 +130,7 @@ class SimNode:
     def wake_up(self) -> None:
         self._asleep = False
         self.host.online = True
-        self._plan_pump()
+        self.pump_soon()
 
     def info(self) -> PeerPathInfo:
         """What the netmap tells of this node."""
@@ -148,11 +148,12 @@ class SimNode:
         specs = tuple(port.Peer(peer.key, (host_prefix(peer.address),)) for peer in peers)
         self.engine.apply([port.SetPeers(specs)])
         self.paths.set_peers(infos, self.world.timeline.now)
-        self._plan_pump()
+        self.pump_soon()
 
     # ---- the shell ----
 
-    def _plan_pump(self) -> None:
+    def pump_soon(self) -> None:
+        """Run the shell once at this instant, after what is running now."""
         if not self._pump_planned:
             self._pump_planned = True
             self.world.timeline.call_later(0.0, self._planned_pump)
