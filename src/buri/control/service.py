@@ -50,7 +50,7 @@ class ControlService(Protocol):
         """
 
     async def update(self, machine: MachinePublic, request: MapRequest) -> None:
-        """Take a lite update (Stream false, OmitPeers true). Raises RefusedError for a key that is not this machine's."""
+        """Take a lite update (Stream false, OmitPeers true). Raises RefusedError for another machine's key."""
 
     async def full_map(self, machine: MachinePublic, request: MapRequest) -> bytes:
         """One framed full map (Stream false, OmitPeers false). Raises RefusedError likewise."""

@@ -1,0 +1,131 @@
+"""What an administrator may do: the domain behind the admin socket and, later, the console and the REST API."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import msgspec
+
+from buri.control.clock import Clock
+from buri.control.domain import accounts, authkeys, expiry, names
+from buri.control.edit import Edit
+from buri.control.ledger import Ledger
+from buri.control.registrar import Registrar
+from buri.control.snapshot import AuthKeyRecord, NodeRecord, Snapshot, UserRecord
+from buri.core.errors import ConfigError, StateError
+
+
+class Admin:
+    """Every change is committed on return. Errors are of core.errors, written for the administrator."""
+
+    def __init__(self, ledger: Ledger, registrar: Registrar, clock: Clock, entropy: Callable[[int], bytes]) -> None:
+        self._ledger = ledger
+        self._registrar = registrar
+        self._clock = clock
+        self._entropy = entropy
+
+    @property
+    def snapshot(self) -> Snapshot:
+        """The newest committed state."""
+        return self._ledger.snapshot
+
+    def now_s(self) -> float:
+        return self._clock.wall_s()
+
+    async def create_user(self, name: str, display_name: str = "") -> UserRecord:
+        edit, user = accounts.create_user(self._ledger.head, name, display_name, self.now_s())
+        await self._ledger.enter(edit)
+        return user
+
+    async def rename_user(self, name_or_id: str, name: str) -> UserRecord:
+        user = accounts.find_user(self._ledger.head, name_or_id)
+        edit, renamed = accounts.rename_user(self._ledger.head, user, name)
+        await self._ledger.enter(edit)
+        return renamed
+
+    async def delete_user(self, name_or_id: str) -> UserRecord:
+        user = accounts.find_user(self._ledger.head, name_or_id)
+        await self._ledger.enter(accounts.delete_user(self._ledger.head, user))
+        return user
+
+    def node(self, name_or_id: str) -> NodeRecord:
+        return accounts.find_node(self._ledger.snapshot, name_or_id)
+
+    async def approve(self, code: str, user: str) -> NodeRecord:
+        """Let a waiting login in as a node of a user."""
+        owner = accounts.find_user(self._ledger.head, user)
+        return await self._registrar.approve(code, owner)
+
+    def reject(self, code: str) -> None:
+        self._registrar.reject(code)
+
+    async def rename_node(self, name_or_id: str, name: str) -> NodeRecord:
+        """Give a node a name that its host name no longer changes; "" lets the host name decide again."""
+        node = accounts.find_node(self._ledger.head, name_or_id)
+        if not name:
+            others = {taken for taken, node_id in self._ledger.head.by_name.items() if node_id != node.id}
+            label, pinned = names.unique(names.sanitise(node.hostinfo.hostname), others), False
+        else:
+            label, pinned = names.check_label(name), True
+            if self._ledger.head.by_name.get(label, node.id) != node.id:
+                raise StateError(f"Another node is called {label!r} already.")
+        return await self._put(msgspec.structs.replace(node, name=label, name_pinned=pinned))
+
+    async def expire_node(self, name_or_id: str, expiry_s: float | None) -> NodeRecord:
+        """End a node's key at a time, 0 = never, None = now."""
+        node = accounts.find_node(self._ledger.head, name_or_id)
+        now_s = self.now_s()
+        # One second back, so that "now" is past for every clock that reads it.
+        at_s = now_s - 1 if expiry_s is None else expiry_s
+        edit = expiry.set_expiry(self._ledger.head, node, at_s, now_s)
+        await self._ledger.enter(edit)
+        return edit.snapshot.nodes[node.id]
+
+    async def delete_node(self, name_or_id: str) -> NodeRecord:
+        node = accounts.find_node(self._ledger.head, name_or_id)
+        edit = Edit(self._ledger.head)
+        edit.remove_node(node.id)
+        await self._ledger.enter(edit)
+        return node
+
+    async def create_auth_key(
+        self,
+        *,
+        user: str = "",
+        tags: Sequence[str] = (),
+        reusable: bool = False,
+        ephemeral: bool = False,
+        lifetime_s: float,
+    ) -> tuple[AuthKeyRecord, str]:
+        """A record and the key's text, which nobody can read again. `lifetime_s` 0 = for ever."""
+        if lifetime_s < 0:
+            raise ConfigError("A pre-auth key cannot expire in the past.")
+        now_s = self.now_s()
+        edit, record, text = accounts.create_auth_key(
+            self._ledger.head,
+            user=accounts.find_user(self._ledger.head, user) if user else None,
+            tags=tags,
+            reusable=reusable,
+            ephemeral=ephemeral,
+            expires_s=now_s + lifetime_s if lifetime_s else 0.0,
+            now_s=now_s,
+            entropy=self._entropy(authkeys.ENTROPY_BYTES),
+        )
+        await self._ledger.enter(edit)
+        return record, text
+
+    async def revoke_auth_key(self, id_or_prefix: str) -> AuthKeyRecord:
+        """Let nobody join by this key any more; nodes that did stay."""
+        record = accounts.find_auth_key(self._ledger.head, id_or_prefix)
+        if not record.revoked_s:
+            record = msgspec.structs.replace(record, revoked_s=self.now_s())
+            edit = Edit(self._ledger.head)
+            edit.put_auth_key(record)
+            await self._ledger.enter(edit)
+        return record
+
+    async def _put(self, node: NodeRecord) -> NodeRecord:
+        edit = Edit(self._ledger.head)
+        edit.put_node(node, self.now_s())
+        await self._ledger.enter(edit)
+        return node

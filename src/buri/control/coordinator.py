@@ -1,0 +1,166 @@
+"""The control server's domain as one object: `service.ControlService` for the front, `admin` for administrators.
+
+Start it with `Coordinator.open`; it owns the state directory's lock, the database, and every timer until `close`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from buri.control.admin import Admin
+from buri.control.changes import Change, Fields, NodeAdded, NodeChanged, NodeRemoved
+from buri.control.clock import Clock, SystemClock
+from buri.control.edit import Edit
+from buri.control.ledger import Journal, Ledger
+from buri.control.mapper.streams import Mapper, Stream
+from buri.control.mapservice import MapService
+from buri.control.presence import Presence
+from buri.control.registrar import Registrar
+from buri.control.service import PendingLogin
+from buri.control.settings import Settings
+from buri.control.snapshot import Snapshot
+from buri.control.store.database import FILE_NAME, Database
+from buri.control.store.lock import StateLock
+from buri.control.store.writer import Writer
+from buri.core.keys import MachinePublic, NodePublic
+from buri.wire.tailcfg.derpmap import DERPMap
+from buri.wire.tailcfg.mapping import MapRequest
+from buri.wire.tailcfg.register import RegisterRequest, RegisterResponse
+
+RelayKeys = Callable[[frozenset[NodePublic]], None]
+
+
+class Coordinator:
+    """Users, nodes, keys and netmaps of one tailnet. Lives in one event loop."""
+
+    def __init__(
+        self,
+        snapshot: Snapshot,
+        journal: Journal,
+        settings: Settings,
+        *,
+        clock: Clock,
+        entropy: Callable[[int], bytes],
+        lock: StateLock | None = None,
+    ) -> None:
+        self._clock = clock
+        self._lock = lock
+        self._relay_keys: RelayKeys | None = None
+        self._relay_keys_due = False
+        self.ledger = Ledger(snapshot, journal)
+        self.mapper = Mapper(snapshot, clock, lambda: entropy(1)[0] / 256, shared_frames=settings.shared_frames)
+        self.ledger.subscribe(self.mapper.publish)
+        self._presence = Presence(
+            self.ledger, clock, self.mapper.is_open, ephemeral_timeout_s=settings.ephemeral_timeout_s
+        )
+        self.mapper.on_open = self._presence.opened
+        self.mapper.on_left = self._presence.left
+        self.ledger.subscribe(self._note_keys)
+        self._registrar = Registrar(self.ledger, clock, settings, entropy)
+        self._maps = MapService(self.ledger, self.mapper, clock)
+        self.admin = Admin(self.ledger, self._registrar, clock, entropy)
+        self._presence.start()
+
+    @classmethod
+    async def open(
+        cls,
+        state_dir: Path,
+        settings: Settings,
+        derp_map: DERPMap,
+        *,
+        clock: Clock | None = None,
+        entropy: Callable[[int], bytes] = os.urandom,
+    ) -> Coordinator:
+        """Lock the state directory, migrate and read its database, begin.
+
+        Raises InUseError, NotPermittedError, SystemFault or ConfigError, having changed nothing but what was migrated.
+        """
+        loop = asyncio.get_running_loop()
+        lock = StateLock(state_dir)
+        try:
+            database = await loop.run_in_executor(None, Database, state_dir / FILE_NAME)
+            loaded = await loop.run_in_executor(None, database.load)
+        except BaseException:
+            lock.close()
+            raise
+        snapshot = Snapshot.build(
+            tailnet_id=1,
+            base_domain=settings.base_domain,
+            nodes=loaded.nodes,
+            users=loaded.users,
+            auth_keys=loaded.auth_keys,
+            counters=loaded.counters,
+            derp_map=derp_map,
+        )
+        writer = Writer(database, loop)
+        return cls(snapshot, writer, settings, clock=clock or SystemClock(), entropy=entropy, lock=lock)
+
+    async def register(self, machine: MachinePublic, request: RegisterRequest) -> RegisterResponse:
+        """See ControlService."""
+        return await self._registrar.register(machine, request)
+
+    async def update(self, machine: MachinePublic, request: MapRequest) -> None:
+        """See ControlService."""
+        await self._maps.update(machine, request)
+
+    async def full_map(self, machine: MachinePublic, request: MapRequest) -> bytes:
+        """See ControlService."""
+        return await self._maps.full_map(machine, request)
+
+    async def open_map(self, machine: MachinePublic, request: MapRequest) -> Stream:
+        """See ControlService."""
+        return await self._maps.open_map(machine, request)
+
+    def pending_login(self, code: str) -> PendingLogin | None:
+        """See ControlService."""
+        return self._registrar.pending_login(code)
+
+    def pending_logins(self) -> list[PendingLogin]:
+        """All logins that wait for an administrator, oldest first."""
+        return self._registrar.pending_logins()
+
+    def set_derp_map(self, derp_map: DERPMap) -> None:
+        """Give every node another map of relays."""
+        if derp_map != self.ledger.head.derp_map:
+            edit = Edit(self.ledger.head)
+            edit.put_derp_map(derp_map)
+            self.ledger.enter(edit)
+
+    def relay_keys(self) -> frozenset[NodePublic]:
+        """The node keys that the relay shall admit now: all authorized ones that have not expired."""
+        now_s = self._clock.wall_s()
+        nodes = self.ledger.snapshot.nodes.values()
+        return frozenset(node.key for node in nodes if node.authorized and not node.expired(now_s))
+
+    def on_relay_keys(self, call: RelayKeys) -> None:
+        """Call `call` with `relay_keys()` now and after each change of it (several changes at once make one call)."""
+        self._relay_keys = call
+        call(self.relay_keys())
+
+    def _note_keys(self, _snapshot: Snapshot, changes: Sequence[Change]) -> None:
+        if self._relay_keys is None or self._relay_keys_due or not any(map(_touches_keys, changes)):
+            return
+        self._relay_keys_due = True
+        self._clock.call_later(0.0, self._tell_keys)
+
+    def _tell_keys(self) -> None:
+        self._relay_keys_due = False
+        if self._relay_keys is not None:
+            self._relay_keys(self.relay_keys())
+
+    async def close(self) -> None:
+        """End every stream, write what was entered, let go of the directory."""
+        self.mapper.close()
+        self._presence.close()
+        await asyncio.get_running_loop().run_in_executor(None, self.ledger.close)
+        if self._lock is not None:
+            self._lock.close()
+
+
+def _touches_keys(change: Change) -> bool:
+    if isinstance(change, NodeChanged):
+        return bool(change.fields & (Fields.WHOLE | Fields.KEY_EXPIRY | Fields.STANDING))
+    return isinstance(change, NodeAdded | NodeRemoved)

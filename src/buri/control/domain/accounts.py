@@ -1,0 +1,133 @@
+"""Users and their pre-auth keys: an administrator's decisions, without IO."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+import msgspec
+
+from buri.control.domain import authkeys
+from buri.control.edit import Edit
+from buri.control.snapshot import AuthKeyRecord, NodeRecord, Snapshot, UserRecord
+from buri.core.errors import ConfigError, StateError
+
+_USER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*(@[A-Za-z0-9.-]+)?")
+_TAG = re.compile(r"tag:[A-Za-z][A-Za-z0-9-]*")
+MAX_USER_NAME = 128
+
+
+def create_user(snapshot: Snapshot, name: str, display_name: str, now_s: float) -> tuple[Edit, UserRecord]:
+    """Raises ConfigError for an unfit name, StateError for one that exists."""
+    _check_user_name(snapshot, name)
+    edit = Edit(snapshot)
+    user = UserRecord(id=snapshot.counters.user, name=name, display_name=display_name or name, created_s=now_s)
+    edit.put_counters(msgspec.structs.replace(snapshot.counters, user=user.id + 1))
+    edit.put_user(user)
+    return edit, user
+
+
+def rename_user(snapshot: Snapshot, user: UserRecord, name: str) -> tuple[Edit, UserRecord]:
+    if name != user.name:
+        _check_user_name(snapshot, name)
+    display_name = name if user.display_name == user.name else user.display_name
+    renamed = msgspec.structs.replace(user, name=name, display_name=display_name)
+    edit = Edit(snapshot)
+    edit.put_user(renamed)
+    return edit, renamed
+
+
+def delete_user(snapshot: Snapshot, user: UserRecord) -> Edit:
+    """Remove a user without nodes, and the keys that would make nodes for them. Raises StateError."""
+    count = sum(node.user_id == user.id for node in snapshot.nodes.values())
+    if count:
+        raise StateError(
+            f"User {user.name!r} still has {count} node{'s' if count > 1 else ''}.",
+            remedy="Delete them first (buri admin nodes delete ID).",
+        )
+    edit = Edit(snapshot)
+    for key in snapshot.auth_keys.values():
+        if key.user_id == user.id:
+            edit.remove_auth_key(key.id)
+    edit.remove_user(user.id)
+    return edit
+
+
+def find_user(snapshot: Snapshot, name_or_id: str) -> UserRecord:
+    """By name, else by number. Raises StateError."""
+    user = snapshot.user_named(name_or_id)
+    if user is None and name_or_id.isdecimal():
+        user = snapshot.users.get(int(name_or_id))
+    if user is None:
+        raise StateError(f"There is no user {name_or_id!r}.", remedy="See: buri admin users list")
+    return user
+
+
+def find_node(snapshot: Snapshot, name_or_id: str) -> NodeRecord:
+    """By number, name, fully qualified name, address or stable id. Raises StateError."""
+    text = name_or_id.strip().removesuffix(".").removesuffix(f".{snapshot.base_domain}")
+    node_id = snapshot.by_name.get(text)
+    if node_id is None and text.isdecimal() and int(text) in snapshot.nodes:
+        node_id = int(text)
+    if node_id is None:
+        node_id = next((n.id for n in snapshot.nodes.values() if text in (n.ipv4, n.ipv6, n.stable_id)), None)
+    if node_id is None:
+        raise StateError(f"There is no node {name_or_id!r}.", remedy="See: buri admin nodes list")
+    return snapshot.nodes[node_id]
+
+
+def create_auth_key(
+    snapshot: Snapshot,
+    *,
+    user: UserRecord | None,
+    tags: Sequence[str],
+    reusable: bool,
+    ephemeral: bool,
+    expires_s: float,
+    now_s: float,
+    entropy: bytes,
+) -> tuple[Edit, AuthKeyRecord, str]:
+    """The edit, the record and the key's text, shown this once. Raises ConfigError."""
+    if user is None and not tags:
+        raise ConfigError("A pre-auth key needs --user or --tags.", remedy="Its nodes must belong to somebody.")
+    for tag in tags:
+        if not _TAG.fullmatch(tag):
+            raise ConfigError(f"{tag!r} is not a tag.", remedy="A tag reads tag:NAME, letters first, e.g. tag:server.")
+    text, prefix, digest = authkeys.make(entropy)
+    record = AuthKeyRecord(
+        id=snapshot.counters.auth_key,
+        prefix=prefix,
+        digest=digest,
+        user_id=None if user is None else user.id,
+        tags=tuple(dict.fromkeys(tags)),
+        reusable=reusable,
+        ephemeral=ephemeral,
+        created_s=now_s,
+        expires_s=expires_s,
+    )
+    edit = Edit(snapshot)
+    edit.put_counters(msgspec.structs.replace(snapshot.counters, auth_key=record.id + 1))
+    edit.put_auth_key(record)
+    return edit, record, text
+
+
+def find_auth_key(snapshot: Snapshot, id_or_prefix: str) -> AuthKeyRecord:
+    """By number, prefix, or the whole key. Raises StateError, repeating nothing that may be a secret."""
+    text = id_or_prefix.strip()
+    prefix = text.removeprefix(f"{authkeys.HEAD}-").partition("-")[0]
+    key_id = snapshot.by_auth_prefix.get(prefix)
+    if key_id is None and text.isdecimal() and int(text) in snapshot.auth_keys:
+        key_id = int(text)
+    if key_id is None:
+        raise StateError("There is no such pre-auth key.", remedy="See: buri admin preauthkeys list")
+    return snapshot.auth_keys[key_id]
+
+
+def _check_user_name(snapshot: Snapshot, name: str) -> None:
+    if len(name) > MAX_USER_NAME or not _USER.fullmatch(name):
+        raise ConfigError(
+            f"{name!r} is not a user name.",
+            remedy="Letters, digits and ._+- after a letter or digit, perhaps with @domain.",
+        )
+    if snapshot.user_named(name) is not None:
+        raise StateError(f"User {name!r} exists already.")

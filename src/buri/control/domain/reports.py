@@ -1,0 +1,67 @@
+"""What a node reports of itself by map requests, taken into its record."""
+
+from __future__ import annotations
+
+import msgspec
+
+from buri.control.domain import endpoints
+from buri.control.domain.registration import merged_hostinfo, renamed_by_host
+from buri.control.edit import Edit
+from buri.control.snapshot import NodeRecord, Snapshot
+from buri.core.errors import WireError
+from buri.core.keys import DiscoPublic
+from buri.wire.tailcfg.mapping import MapRequest
+from buri.wire.tailcfg.node import Hostinfo
+
+MAX_HOSTINFO_BYTES = 64 * 1024
+
+
+def take_report(snapshot: Snapshot, node: NodeRecord, request: MapRequest, now_s: float) -> Edit:
+    """A lite update: disco key, endpoints, host and home relay are what the node says now. Raises WireError."""
+    disco = DiscoPublic.parse(request.disco_key) if request.disco_key else DiscoPublic.zero()
+    changed = msgspec.structs.replace(
+        node,
+        disco=disco if disco else node.disco,
+        endpoints=endpoints.accept(request.endpoints),
+        cap=request.version or node.cap,
+    )
+    edit = Edit(snapshot)
+    edit.put_node(_with_host(snapshot, changed, request), now_s)
+    return edit
+
+
+def fill_gaps(snapshot: Snapshot, node: NodeRecord, request: MapRequest, now_s: float) -> Edit:
+    """A stream is read-only (its reports may be stale), save for what no update has told yet."""
+    edit = Edit(snapshot)
+    changed = node
+    if not node.disco and request.disco_key:
+        changed = msgspec.structs.replace(changed, disco=DiscoPublic.parse(request.disco_key))
+    if not node.endpoints and request.endpoints:
+        changed = msgspec.structs.replace(changed, endpoints=endpoints.accept(request.endpoints))
+    if not node.home_derp and request.hostinfo is not None:
+        changed = _with_host(snapshot, changed, request)
+    if request.version and request.version != node.cap:
+        changed = msgspec.structs.replace(changed, cap=request.version)
+    edit.put_node(changed, now_s)
+    return edit
+
+
+def check_hostinfo(hostinfo: Hostinfo) -> None:
+    """Bound what one node may make the server keep. Raises WireError."""
+    size_bytes = len(msgspec.json.encode(hostinfo))
+    if size_bytes > MAX_HOSTINFO_BYTES:
+        raise WireError(f"a Hostinfo of {size_bytes} bytes is too large; {MAX_HOSTINFO_BYTES} are allowed.")
+
+
+def _with_host(snapshot: Snapshot, node: NodeRecord, request: MapRequest) -> NodeRecord:
+    hostinfo = request.hostinfo
+    if hostinfo is None:
+        return node
+    check_hostinfo(hostinfo)
+    preferred = 0 if hostinfo.net_info is None else hostinfo.net_info.preferred_derp
+    node = msgspec.structs.replace(
+        node,
+        hostinfo=merged_hostinfo(node.hostinfo, hostinfo),
+        home_derp=preferred or node.home_derp,
+    )
+    return renamed_by_host(snapshot, node)

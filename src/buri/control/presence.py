@@ -1,0 +1,133 @@
+"""What time does to nodes: online and offline, the end of ephemeral nodes, keys that run out.
+
+Online means an open stream. Offline follows OFFLINE_GRACE_S after the last one closed, so that a reconnect is no news.
+An ephemeral node is deleted `ephemeral_timeout_s` after it went offline (or after the server's start).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import msgspec
+
+from buri.control.changes import Change, Fields, NodeAdded, NodeChanged, NodeRemoved
+from buri.control.clock import Clock, Timer
+from buri.control.domain import expiry
+from buri.control.edit import Edit
+from buri.control.ledger import Ledger
+from buri.control.snapshot import Snapshot
+
+OFFLINE_GRACE_S = 10.0
+LONGEST_TIMER_S = 3600.0  # wall-clock steps are noticed within this time
+
+
+class Presence:
+    """Timers of the tailnet. `is_open(node_id)` tells whether a node has an open stream."""
+
+    def __init__(
+        self, ledger: Ledger, clock: Clock, is_open: Callable[[int], bool], *, ephemeral_timeout_s: float
+    ) -> None:
+        self._ledger = ledger
+        self._clock = clock
+        self._is_open = is_open
+        self._ephemeral_timeout_s = ephemeral_timeout_s
+        self._timers: dict[int, Timer] = {}
+        self._expiry_timer: Timer | None = None
+        self._next_expiry_s: float | None = None
+        self._expired_until_s = clock.wall_s()
+        ledger.subscribe(self._published)
+
+    def start(self) -> None:
+        """Arm the timers of what was there before."""
+        for node in self._ledger.snapshot.nodes.values():
+            self._await_end_of_ephemeral(node.id)
+        self._arm_expiry()
+
+    def opened(self, node_id: int) -> None:
+        """A stream was opened."""
+        self._cancel(node_id)
+        node = self._ledger.head.nodes.get(node_id)
+        if node is not None and not node.online:
+            edit = Edit(self._ledger.head)
+            edit.put_node(msgspec.structs.replace(node, online=True), self._clock.wall_s(), stored=False)
+            self._ledger.enter(edit)
+
+    def left(self, node_id: int) -> None:
+        """A node's last stream was closed."""
+        self._cancel(node_id)
+        self._timers[node_id] = self._clock.call_later(OFFLINE_GRACE_S, lambda: self._went_offline(node_id))
+
+    def _went_offline(self, node_id: int) -> None:
+        self._timers.pop(node_id, None)
+        node = self._ledger.head.nodes.get(node_id)
+        if node is None or not node.online or self._is_open(node_id):
+            return
+        now_s = self._clock.wall_s()
+        edit = Edit(self._ledger.head)
+        edit.put_node(msgspec.structs.replace(node, online=False, last_seen_s=now_s), now_s)
+        self._ledger.enter(edit)
+        self._await_end_of_ephemeral(node_id)
+
+    def _await_end_of_ephemeral(self, node_id: int) -> None:
+        node = self._ledger.head.nodes.get(node_id)
+        if node is not None and node.ephemeral and not node.online and node_id not in self._timers:
+            delay_s = self._ephemeral_timeout_s
+            self._timers[node_id] = self._clock.call_later(delay_s, lambda: self._ephemeral_is_over(node_id))
+
+    def _ephemeral_is_over(self, node_id: int) -> None:
+        self._timers.pop(node_id, None)
+        node = self._ledger.head.nodes.get(node_id)
+        if node is None or not node.ephemeral or node.online or self._is_open(node_id):
+            return
+        edit = Edit(self._ledger.head)
+        edit.remove_node(node_id)
+        self._ledger.enter(edit)
+
+    def _cancel(self, node_id: int) -> None:
+        timer = self._timers.pop(node_id, None)
+        if timer is not None:
+            timer.cancel()
+
+    def _published(self, snapshot: Snapshot, changes: Sequence[Change]) -> None:
+        for change in changes:
+            if isinstance(change, NodeRemoved):
+                self._cancel(change.node_id)
+            elif isinstance(change, NodeAdded):
+                self._await_end_of_ephemeral(change.node_id)
+                self._expiry_may_be_nearer(snapshot, change.node_id)
+            elif isinstance(change, NodeChanged) and change.fields & Fields.KEY_EXPIRY:
+                self._expiry_may_be_nearer(snapshot, change.node_id)
+
+    def _expiry_may_be_nearer(self, snapshot: Snapshot, node_id: int) -> None:
+        node = snapshot.nodes.get(node_id)
+        if node is None or node.expiry_s <= self._expired_until_s:
+            return
+        if self._next_expiry_s is None or node.expiry_s < self._next_expiry_s:
+            self._arm_expiry()
+
+    def _arm_expiry(self) -> None:
+        if self._expiry_timer is not None:
+            self._expiry_timer.cancel()
+            self._expiry_timer = None
+        self._next_expiry_s = expiry.next_expiry_s(self._ledger.head, self._expired_until_s)
+        if self._next_expiry_s is not None:
+            delay_s = min(max(self._next_expiry_s - self._clock.wall_s(), 0.0), LONGEST_TIMER_S)
+            self._expiry_timer = self._clock.call_later(delay_s, self._expire)
+
+    def _expire(self) -> None:
+        self._expiry_timer = None
+        now_s = self._clock.wall_s()
+        edit = Edit(self._ledger.head)
+        for node in expiry.expired_between(edit.snapshot, self._expired_until_s, now_s):
+            edit.expire_by_time(node.id)
+        self._expired_until_s = max(now_s, self._expired_until_s)
+        if edit.changes:
+            self._ledger.enter(edit)
+        self._arm_expiry()
+
+    def close(self) -> None:
+        """Drop every timer."""
+        for node_id in list(self._timers):
+            self._cancel(node_id)
+        if self._expiry_timer is not None:
+            self._expiry_timer.cancel()

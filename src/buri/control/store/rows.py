@@ -1,0 +1,66 @@
+"""Records to rows and back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from buri.control.snapshot import AuthKeyRecord, NodeRecord, UserRecord
+from buri.core.addresses import AddrPort
+from buri.core.keys import DiscoPublic, MachinePublic, NodePublic
+from buri.wire.tailcfg.node import Hostinfo
+
+Row = Mapping[str, Any]  # a database row: columns by name
+_hostinfo = msgspec.json.Decoder(Hostinfo)
+_strings = msgspec.json.Decoder(tuple[str, ...])
+
+
+def _text(value: object) -> str:
+    return msgspec.json.encode(value).decode()
+
+
+def user_row(tailnet: int, user: UserRecord) -> dict[str, Any]:
+    return {"tailnet": tailnet, **msgspec.structs.asdict(user)}
+
+
+def user_record(row: Row) -> UserRecord:
+    return UserRecord(id=row["id"], name=row["name"], display_name=row["display_name"], created_s=row["created_s"])
+
+
+def auth_key_row(tailnet: int, key: AuthKeyRecord) -> dict[str, Any]:
+    return {"tailnet": tailnet, **msgspec.structs.asdict(key), "tags": _text(key.tags)}
+
+
+def auth_key_record(row: Row) -> AuthKeyRecord:
+    values = {name: row[name] for name in AuthKeyRecord.__struct_fields__}
+    return AuthKeyRecord(**{**values, "tags": _strings.decode(row["tags"])})
+
+
+def node_row(tailnet: int, node: NodeRecord) -> dict[str, Any]:
+    row = {
+        "tailnet": tailnet,
+        **msgspec.structs.asdict(node),
+        "machine": node.machine.raw,
+        "key": node.key.raw,
+        "disco": node.disco.raw,
+        "tags": _text(node.tags),
+        "hostinfo": _text(node.hostinfo),
+        "endpoints": _text([str(endpoint) for endpoint in node.endpoints]),
+    }
+    del row["online"]
+    return row
+
+
+def node_record(row: Row) -> NodeRecord:
+    values = {name: row[name] for name in NodeRecord.__struct_fields__ if name != "online"}
+    values.update(
+        machine=MachinePublic(row["machine"]),
+        key=NodePublic(row["key"]),
+        disco=DiscoPublic(row["disco"]),
+        tags=_strings.decode(row["tags"]),
+        hostinfo=_hostinfo.decode(row["hostinfo"]),
+        endpoints=tuple(AddrPort.parse(text) for text in _strings.decode(row["endpoints"])),
+    )
+    return NodeRecord(**values)
