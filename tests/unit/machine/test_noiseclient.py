@@ -11,7 +11,8 @@ from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 
 from buri.core.errors import PeerError, RefusedError, StateError, WireError
 from buri.core.keys import MachinePrivate
-from buri.machine.noiseclient import MAX_PLAINTEXT_BYTES, NoiseClient
+from buri.machine.noiseclient import NoiseClient
+from buri.wire.noise import MAX_PLAINTEXT_BYTES
 
 CLIENT = MachinePrivate.from_entropy(b"c" * 32)
 SERVER = MachinePrivate.from_entropy(b"s" * 32)
