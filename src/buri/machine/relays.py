@@ -296,6 +296,7 @@ class RelayManager:
         node = nodes[relay.node_index % len(nodes)]
         way = self._way(region, node)
         if not way.addresses:
+            relay.retry_at = None  # the answer to the look-up goes on from here
             if node.host_name not in self._asked:
                 self._asked.add(node.host_name)
                 self._events.append(ResolveHost(node.host_name))
