@@ -201,6 +201,8 @@ class Underlay:
             busy = True
             if isinstance(relay_event, relays.ResolveHost):
                 self._spawn(self._resolve(relay_event.host))
+            elif isinstance(relay_event, relays.NetcheckWanted):
+                self._check(full=True)
             else:
                 self._listener.underlay_changed()
         while (check_event := self.netcheck.poll_event()) is not None:
