@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 
 from buri.core.errors import SystemFault
-from buri.netio.netlink import Rule
+from buri.netio.netlink import Netlink, Rule
 from buri.node.router import RouterConfig
-from buri.node.router.linux import MARK, MARK_MASK, RULES, TABLE, LinuxRouter, remove_leftovers
+from buri.node.router.linux import MARK, MARK_MASK, RULES, TABLE, LinuxRouter, in_use, remove_rules
 
 pytestmark = pytest.mark.root
 
@@ -99,10 +99,28 @@ def test_what_a_killed_process_left_is_removed_and_other_rules_stay(interface: s
     router.apply(CONFIG)
     router.close()
     subprocess.run(["ip", "rule", "add", "priority", "5282", "table", "99"], check=True)
-    assert remove_leftovers() == 10
-    assert remove_leftovers() == 0
+    subprocess.run(["ip", "link", "delete", interface], check=True)  # as the kernel does when the process is killed
+    with Netlink() as netlink:
+        assert not in_use(netlink)
+        assert remove_rules(netlink) == 8
+        assert remove_rules(netlink) == 0
     assert rules("-4") == [5282]
     assert destinations() == set()
+
+
+def test_a_second_burid_leaves_the_firsts_routes_and_rules_alone(interface: str) -> None:
+    subprocess.run(["ip", "tuntap", "add", "dev", "buri8", "mode", "tun"], check=True)
+    first, second = LinuxRouter(interface), LinuxRouter("buri8")
+    first.apply(CONFIG)
+    second.apply(RouterConfig(addresses=(ip_address("100.64.0.9"),), routes=(ip_network("10.0.0.0/8"),)))
+    assert destinations() == {"100.64.0.2", "fd7a:115c:a1e0::2", "10.0.0.0/8"}
+    second.remove()
+    assert destinations() == {"100.64.0.2", "fd7a:115c:a1e0::2"}
+    assert rules("-4") == [5281, 5283, 5285, 5287]
+    first.remove()
+    assert rules("-4") == []
+    first.close()
+    second.close()
 
 
 def test_a_missing_interface_is_one_sentence(interface: str) -> None:

@@ -18,8 +18,9 @@ from buri import __version__
 from buri.core.errors import BuriError, ConfigError, InternalError, InUseError, NotPermittedError, SystemFault
 from buri.core.keys import NodePrivate
 from buri.engine import port
+from buri.netio.netlink import Netlink
 from buri.node.agent import Agent
-from buri.node.router.linux import MARK, LinuxRouter, remove_leftovers
+from buri.node.router.linux import MARK, LinuxRouter, in_use, remove_rules
 from buri.node.statestore import MEMORY, STATE_FILE, StateStore
 
 log = logging.getLogger("burid")
@@ -81,9 +82,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         logging.getLogger("asyncio").setLevel(logging.WARNING)
         logging.getLogger("hpack").setLevel(logging.WARNING)
         if options.cleanup:
-            removed = remove_leftovers()
-            print(f"burid: removed {removed} rules and routes." if removed else "burid: nothing was left behind.")
-            return 0
+            return cleanup()
         asyncio.run(run(options))
         return 0
     except BuriError as error:
@@ -91,6 +90,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return error.exit_code
     except KeyboardInterrupt:
         return 130
+
+
+def cleanup() -> int:
+    """Remove what a killed burid left; raises InUseError while one is alive in this network."""
+    with Netlink() as netlink:
+        if in_use(netlink):
+            raise InUseError("A burid is running here, and its routes are in use.", remedy="Stop it first.")
+        removed = remove_rules(netlink)
+    print(f"burid: removed {removed} routing rules." if removed else "burid: nothing was left behind.")
+    return 0
 
 
 async def run(options: Options) -> None:
@@ -104,7 +113,9 @@ async def run(options: Options) -> None:
     listener = claim_socket(options.socket)
     try:
         store = StateStore(options.state)
-        remove_leftovers()
+        with Netlink() as netlink:
+            if not in_use(netlink):
+                remove_rules(netlink)
         engine = start_engine(options, store)
         agent = Agent(
             store, engine, LinuxRouter(options.interface), interface=options.interface, fixed_port=options.port != 0

@@ -10,8 +10,9 @@ Table 5282 holds every route into the tunnel. Policy rules, in both families (Ta
 The mark 0x42000000 under mask 0xff000000 is on every socket of the engine, so that the tunnel's own packets never enter
 the tunnel, whatever it routes. Tailscale's mark lives in 0x00ff0000.
 
-Nothing else of the system is changed, so `remove` finds all that a killed process left: these rules, and the routes of
-that table. The interface itself goes with the process that held it.
+Nothing else of the system is changed. The interface goes with the process that held it, and its routes and addresses
+with the interface; so all that a killed burid leaves is the rules. While the table holds routes, a living burid uses
+them.
 """
 
 from __future__ import annotations
@@ -59,21 +60,24 @@ class LinuxRouter:
         for address in present - addresses:
             self._netlink.remove_address(index, address)
         routes = {r for r in config.routes if self._ipv6 or r.version == 4}
-        actual = {(route.prefix, route.index) for route in self._netlink.routes(TABLE)}
-        wanted = {(prefix, index) for prefix in routes}
-        for prefix, on in wanted - actual:
-            self._netlink.add_route(prefix, on, TABLE)
-        for prefix, on in actual - wanted:
-            self._netlink.remove_route(prefix, on, TABLE)
+        actual = {route.prefix for route in self._netlink.routes(TABLE) if route.index == index}
+        for prefix in routes - actual:
+            self._netlink.add_route(prefix, index, TABLE)
+        for prefix in actual - routes:
+            self._netlink.remove_route(prefix, index, TABLE)
 
     def remove(self) -> None:
-        """Take away rules, routes and addresses."""
-        remove_leftovers(self._netlink)
+        """Take away our routes and addresses, and the rules unless another burid of this network uses them."""
         for link in self._netlink.links():
             if link.name == self._name:
+                for route in self._netlink.routes(TABLE):
+                    if route.index == link.index:
+                        self._netlink.remove_route(route.prefix, link.index, TABLE)
                 for found in self._netlink.addresses():
                     if found.index == link.index and not found.address.is_link_local:
                         self._netlink.remove_address(link.index, found.address)
+        if not in_use(self._netlink):
+            remove_rules(self._netlink)
 
     def close(self) -> None:
         """Let the netlink socket go; what is set stays."""
@@ -100,24 +104,21 @@ class LinuxRouter:
                 self._netlink.add_rule(family, rule)
 
 
-def remove_leftovers(netlink: Netlink | None = None) -> int:
-    """Remove every rule and route that is Buri's, whoever made it; returns how many there were."""
-    own = netlink if netlink is not None else Netlink()
+def in_use(netlink: Netlink) -> bool:
+    """Whether a burid that is alive routes by our table."""
+    return bool(netlink.routes(TABLE))
+
+
+def remove_rules(netlink: Netlink) -> int:
+    """Remove every rule that is Buri's, whoever made it; returns how many there were."""
     removed = 0
-    try:
-        for family in _FAMILIES:
-            try:
-                present = own.rules(family)
-            except SystemFault:
-                continue  # a family this kernel does not have holds nothing of ours
-            for rule in present:
-                if rule in RULES:
-                    own.remove_rule(family, rule)
-                    removed += 1
-        for route in own.routes(TABLE):
-            own.remove_route(route.prefix, route.index, TABLE)
-            removed += 1
-    finally:
-        if netlink is None:
-            own.close()
+    for family in _FAMILIES:
+        try:
+            present = netlink.rules(family)
+        except SystemFault:
+            continue  # a family this kernel does not have holds nothing of ours
+        for rule in present:
+            if rule in RULES:
+                netlink.remove_rule(family, rule)
+                removed += 1
     return removed
