@@ -38,7 +38,7 @@ from buri.machine.controlevents import (
 )
 from buri.machine.mapdelta import Change, Netmap, difference
 from buri.machine.noiseclient import NoiseClient
-from buri.machine.paths.values import PingDone
+from buri.machine.paths.values import PathInfo, PingDone
 from buri.node import hostinfo
 from buri.node.controllink import ControlLink
 from buri.node.netmon.linux import NetworkMonitor, NetworkState
@@ -466,6 +466,10 @@ class Agent:
         if peer is None:
             raise StateError(f"No peer of this tailnet has the address {address}.")
         return peer, await self.underlay.ping(NodePublic.parse(peer.key), size_bytes)
+
+    def path_info(self, key: NodePublic) -> PathInfo | None:
+        """The way to a peer now; None for a node that is no peer."""
+        return self.underlay.paths.path_info(key, self._now())
 
     def peer_of(self, address: IPAddress) -> Node | None:
         """The peer whose own address this is."""
