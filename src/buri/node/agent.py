@@ -18,7 +18,7 @@ from typing import Any
 import msgspec
 
 from buri.core.addresses import IPAddress
-from buri.core.errors import BuriError, StateError, SystemFault
+from buri.core.errors import BuriError, ConfigError, StateError, SystemFault
 from buri.core.keys import MachinePrivate, MachinePublic, NodePrivate, NodePublic
 from buri.engine import port
 from buri.machine.controlcalls import CAPABILITY_VERSION, Report
@@ -53,13 +53,13 @@ from buri.node.notices import (
     StateChanged,
 )
 from buri.node.pingback import PingResponse, answer_ping
-from buri.node.prefs import Prefs
 from buri.node.reconciler import Choices, Reconciler, addresses_of
 from buri.node.router import Router, RouterConfig
 from buri.node.router.linux import MARK
-from buri.node.states import BackendState, Facts, next_state
+from buri.node.states import Facts, next_state
 from buri.node.statestore import StateStore
 from buri.node.underlay import Underlay
+from buri.wire.localapi import BackendState, Prefs
 from buri.wire.tailcfg.base import parse_time
 from buri.wire.tailcfg.mapping import PingRequest
 from buri.wire.tailcfg.node import NetInfo, Node
@@ -90,7 +90,6 @@ class Agent:
         self._live_peer = False
         self._listeners: list[Callable[[Notice], None]] = []
         self._control: ControlLink | None = None
-        self._login_wanted_by_person = False
         self._logout_done: asyncio.Future[str] | None = None
         self._net_info: NetInfo | None = None
         self._save: asyncio.TimerHandle | None = None
@@ -145,12 +144,11 @@ class Agent:
     def set_prefs(self, prefs: Prefs) -> None:
         """Take new preferences whole, keep them, and follow them."""
         if prefs.control_url != self.prefs.control_url:
-            Server.parse(prefs.control_url)
+            if prefs.control_url:
+                Server.parse(prefs.control_url)
             self._leave_server()
         old, self.prefs = self.prefs, prefs
-        self.store.state.prefs = msgspec.Raw(msgspec.json.encode(prefs))
-        self.store.save()
-        self._tell(PrefsChanged())
+        self._keep_prefs()
         if old.want_running != prefs.want_running and self._key is not None:
             link = self._link()
             if prefs.want_running:
@@ -166,8 +164,8 @@ class Agent:
 
         `fresh` (or an expired key): with a new node key, while the old one stays in use until the server took the new.
         """
-        Server.parse(self.prefs.control_url)
-        self._login_wanted_by_person = not auth_key
+        if not self.prefs.control_url:
+            raise ConfigError("No control server is set.", remedy="Give --login-server=URL.")
         renew = fresh or self._is_expired() or self._key is None
         key = self.store.next_node_key(fresh=False) if renew or self._key is None else self._key
         old = self._key.public() if renew and self._key is not None else None
@@ -196,6 +194,19 @@ class Agent:
         error = await self._logout_done
         if error:
             log.warning("The control server did not take the logout: %s", error)
+
+    def forget(self) -> None:
+        """Forget keys and login without a word to the server."""
+        if self._control is not None:
+            self._control.client.disconnect(self._now())
+            self._control.pump()
+            self._control = None
+        self._forget()
+
+    @property
+    def is_expired(self) -> bool:
+        """Whether this node's key has expired."""
+        return self._is_expired()
 
     def repeat_state(self) -> None:
         """Say the state again: `up` waits for it even when nothing changed (wire reference, trap 11)."""
@@ -297,10 +308,13 @@ class Agent:
         self._live_peer = False
         if not self.prefs.logged_out or self.prefs.want_running:
             self.prefs = msgspec.structs.replace(self.prefs, logged_out=True, want_running=False)
-            self.store.state.prefs = msgspec.Raw(msgspec.json.encode(self.prefs))
-            self.store.save()
-            self._tell(PrefsChanged())
+            self._keep_prefs()
         self._settle()
+
+    def _keep_prefs(self) -> None:
+        self.store.state.prefs = msgspec.Raw(msgspec.json.encode(self.prefs))
+        self.store.save()
+        self._tell(PrefsChanged())
 
     # ---- the netmap ---------------------------------------------------------------------------------------------
 
@@ -466,6 +480,15 @@ class Agent:
         if peer is None:
             raise StateError(f"No peer of this tailnet has the address {address}.")
         return peer, await self.underlay.ping(NodePublic.parse(peer.key), size_bytes)
+
+    def rebind(self) -> None:
+        """Treat the network as changed."""
+        self.underlay.network_changed(self._monitor.state)
+
+    @property
+    def os_has_ipv6(self) -> bool:
+        """Whether this host has an IPv6 address of use."""
+        return self._monitor.state.has_ipv6
 
     def path_info(self, key: NodePublic) -> PathInfo | None:
         """The way to a peer now; None for a node that is no peer."""

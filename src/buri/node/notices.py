@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from buri.machine.mapdelta import Change, Netmap
-from buri.node.states import BackendState
+from buri.wire.localapi import BackendState
 
 
 class StateChanged(msgspec.Struct, frozen=True, tag=True):

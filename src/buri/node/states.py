@@ -2,37 +2,9 @@
 
 from __future__ import annotations
 
-import enum
-
 import msgspec
 
-
-class BackendState(enum.IntEnum):
-    """Numbers as on the IPN bus; `label` is the name in status."""
-
-    NO_STATE = 0
-    IN_USE_OTHER_USER = 1
-    NEEDS_LOGIN = 2
-    NEEDS_MACHINE_AUTH = 3
-    STOPPED = 4
-    STARTING = 5
-    RUNNING = 6
-
-    @property
-    def label(self) -> str:
-        """Tailscale's word for it."""
-        return _LABELS[self]
-
-
-_LABELS = {
-    BackendState.NO_STATE: "NoState",
-    BackendState.IN_USE_OTHER_USER: "InUseOtherUser",
-    BackendState.NEEDS_LOGIN: "NeedsLogin",
-    BackendState.NEEDS_MACHINE_AUTH: "NeedsMachineAuth",
-    BackendState.STOPPED: "Stopped",
-    BackendState.STARTING: "Starting",
-    BackendState.RUNNING: "Running",
-}
+from buri.wire.localapi import BackendState
 
 
 class Facts(msgspec.Struct, frozen=True):

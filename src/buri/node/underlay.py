@@ -117,6 +117,11 @@ class Underlay:
         self._refresh_endpoints()
         self.pump()
 
+    def reopen_relays(self) -> None:
+        """Close every relay connection and open it anew."""
+        self.relays.link_changed(self._now())
+        self.pump()
+
     async def ping(self, key: NodePublic, size_bytes: int) -> values.PingDone:
         """One disco ping; raises StateError for a node that is no peer."""
         future: asyncio.Future[values.PingDone] = self._loop.create_future()

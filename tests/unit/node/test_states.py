@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from buri.node.states import BackendState, Facts, next_state
+from buri.node.states import Facts, next_state
+from buri.wire.localapi import BackendState
 
 S = BackendState
 
@@ -26,11 +27,3 @@ S = BackendState
 )
 def test_next_state(now: BackendState, facts: Facts, state: BackendState) -> None:
     assert next_state(now, facts) is state
-
-
-def test_numbers_and_words_are_those_of_the_bus() -> None:
-    assert [(int(state), state.label) for state in BackendState][-3:] == [
-        (4, "Stopped"),
-        (5, "Starting"),
-        (6, "Running"),
-    ]
