@@ -1,0 +1,163 @@
+"""The server's settings: a flag before a variable before the default; whole and sound, or one clear sentence."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from ipaddress import ip_address
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import msgspec
+
+from buri.core.addresses import AddrPort
+from buri.core.errors import ConfigError, WireError
+
+VARIABLE_PREFIX = "BURI_SERVER_"
+DEFAULT_STATE_DIR = "/var/lib/buri-server"
+DEFAULT_LISTEN = "127.0.0.1:8080"
+DEFAULT_STUN_PORT = 3478
+
+
+class ServerFlags(msgspec.Struct, frozen=True):
+    """What the command line said; None = nothing."""
+
+    state_dir: str | None = None
+    listen: str | None = None
+    url: str | None = None
+    stun: str | None = None
+    tls_cert: str | None = None
+    tls_key: str | None = None
+    no_relay: bool | None = None
+    derp_map: str | None = None
+    base_domain: str | None = None
+
+
+class ServerConfig(msgspec.Struct, frozen=True):
+    """Sound settings. `stun` None: no STUN. `url` has no trailing slash."""
+
+    state_dir: Path
+    listen: AddrPort
+    url: str
+    stun: AddrPort | None
+    tls_cert: Path | None
+    tls_key: Path | None
+    relay: bool
+    derp_map: Path | None
+    base_domain: str | None
+
+    @property
+    def tls(self) -> bool:
+        return self.url.startswith("https:")
+
+    @property
+    def host(self) -> str:
+        return urlsplit(self.url).hostname or ""
+
+    @property
+    def public_port(self) -> int:
+        """Where clients reach the listener: the URL's port when that is https, else the listener's own."""
+        if self.tls:
+            return urlsplit(self.url).port or 443
+        return self.listen.port
+
+
+def resolve(flags: ServerFlags, environment: Mapping[str, str]) -> ServerConfig:
+    """Put flags, variables and defaults together. Raises ConfigError."""
+    known = {f"{VARIABLE_PREFIX}{name.upper()}": name for name in ServerFlags.__struct_fields__}
+    for name in environment:
+        if name.startswith(VARIABLE_PREFIX) and name not in known:
+            raise ConfigError(f"The variable {name} is not known.", remedy=f"Known are {', '.join(sorted(known))}.")
+
+    def text(name: str) -> str | None:
+        flag = getattr(flags, name)
+        return flag if flag is not None else environment.get(f"{VARIABLE_PREFIX}{name.upper()}") or None
+
+    relay = not (flags.no_relay if flags.no_relay is not None else _boolean(environment, "NO_RELAY"))
+    listen = _address("--listen", text("listen") or DEFAULT_LISTEN)
+    cert, key = text("tls_cert"), text("tls_key")
+    if (cert is None) != (key is None):
+        raise ConfigError("--tls-cert and --tls-key go together.")
+    url = (text("url") or _default_url(listen, tls=cert is not None)).rstrip("/")
+    _check_url(url, tls=cert is not None)
+    stun: AddrPort | None = None
+    if relay:
+        stun = _address("--stun", text("stun") or f"{_bracketed(listen)}:{DEFAULT_STUN_PORT}")
+        if not 0 < stun.port < 65535:
+            raise ConfigError("--stun takes a port from 1 to 65534: the next one answers too.")
+    elif text("stun"):
+        raise ConfigError("--stun belongs to the relay.", remedy="Drop it, or drop --no-relay.")
+    derp_map = text("derp_map")
+    return ServerConfig(
+        state_dir=Path(text("state_dir") or DEFAULT_STATE_DIR),
+        listen=listen,
+        url=url,
+        stun=stun,
+        tls_cert=Path(cert) if cert else None,
+        tls_key=Path(key) if key else None,
+        relay=relay,
+        derp_map=Path(derp_map) if derp_map else None,
+        base_domain=text("base_domain"),
+    )
+
+
+def _boolean(environment: Mapping[str, str], name: str) -> bool:
+    value = environment.get(VARIABLE_PREFIX + name, "").lower()
+    if value in ("", "0", "false", "no"):
+        return False
+    if value in ("1", "true", "yes"):
+        return True
+    raise ConfigError(f"{VARIABLE_PREFIX}{name} is true or false, not {value!r}.")
+
+
+def _address(flag: str, text: str) -> AddrPort:
+    host, _, port = text.rpartition(":")
+    if not host:  # ":8080", as Go programs take it
+        text = f"0.0.0.0:{port}"
+    try:
+        return AddrPort.parse(text)
+    except WireError as error:
+        raise ConfigError(f"{flag} takes ADDRESS:PORT (such as 0.0.0.0:8080), not {text!r}.") from error
+
+
+def _bracketed(address: AddrPort) -> str:
+    return f"[{address.address}]" if address.address.version == 6 else str(address.address)
+
+
+def _default_url(listen: AddrPort, *, tls: bool) -> str:
+    scheme = "https" if tls else "http"
+    host = "localhost" if listen.address.is_unspecified else _bracketed(listen)
+    return f"{scheme}://{host}:{listen.port}"
+
+
+def _check_url(url: str, *, tls: bool) -> None:
+    parts = urlsplit(url)
+    try:
+        bad_port = parts.port == 0
+    except ValueError:
+        bad_port = True
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.path or parts.query or bad_port:
+        raise ConfigError(f"--url takes http(s)://HOST[:PORT], not {url!r}.")
+    if parts.scheme == "https":
+        if not tls:
+            raise ConfigError(
+                f"{url} needs a certificate.", remedy="Give --tls-cert and --tls-key, or use a plain private address."
+            )
+        return
+    if tls:
+        raise ConfigError(f"There is a certificate, but {url} is plain.", remedy="Give an https:// URL with --url.")
+    if not _plain_is_fine(parts.hostname):
+        raise ConfigError(
+            f"Clients speak plain HTTP to private addresses and localhost only, and {parts.hostname} is neither: after a"
+            " reconnect they would insist on TLS at port 443.",
+            remedy="Give --tls-cert and --tls-key with an https:// URL, or a private address (10.…, 192.168.…).",
+        )
+
+
+def _plain_is_fine(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        address = ip_address(host)
+    except ValueError:
+        return False
+    return address.is_private or address.is_loopback

@@ -1,0 +1,96 @@
+"""The control server's face as one object: it takes TCP, or the Unix socket behind the front door."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import os
+import socket
+from collections.abc import Callable
+from pathlib import Path
+
+from buri.control.noisefront.exchange import Handler
+from buri.control.noisefront.http1 import HTTPConnection
+from buri.control.noisefront.tunnel import MachineHandler, Tunnel
+from buri.core.addresses import AddrPort
+from buri.core.errors import InUseError, NotPermittedError, SystemFault
+from buri.core.keys import MachinePrivate
+from buri.machine.noiseserver import NoiseServer
+
+BACKLOG = 4096
+
+
+class NoiseFront:
+    """Serves `pages` outside Noise and `machine` inside it, on every listener that is opened."""
+
+    def __init__(
+        self, key: MachinePrivate, pages: Handler, machine: MachineHandler, entropy: Callable[[int], bytes] = os.urandom
+    ) -> None:
+        self._key = key
+        self._pages = pages
+        self._machine = machine
+        self._entropy = entropy
+        self._tunnels: set[Tunnel] = set()
+        self._servers: list[asyncio.Server] = []
+        self._socket_path: Path | None = None
+
+    async def listen_tcp(self, address: AddrPort) -> AddrPort:
+        """Serve plain TCP; returns the address really bound. Raises InUseError, NotPermittedError or SystemFault."""
+        try:
+            server = await asyncio.get_running_loop().create_server(
+                lambda: self._connection(behind_front_door=False), str(address.address), address.port, backlog=BACKLOG
+            )
+        except OSError as error:
+            raise bind_fault(error, f"{address}") from error
+        self._servers.append(server)
+        bound = server.sockets[0].getsockname()
+        return AddrPort(address.address, bound[1])
+
+    async def listen_unix(self, path: Path) -> None:
+        """Serve what the front door hands over; only this user may connect. Raises SystemFault."""
+        with contextlib.suppress(FileNotFoundError):
+            path.unlink()
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            listener.bind(str(path))
+            path.chmod(0o600)
+            server = await asyncio.get_running_loop().create_unix_server(
+                lambda: self._connection(behind_front_door=True), sock=listener, backlog=BACKLOG
+            )
+        except OSError as error:
+            listener.close()
+            raise SystemFault(f"The socket {path} cannot be opened: {error.strerror or error}.") from error
+        self._servers.append(server)
+        self._socket_path = path
+
+    async def close(self) -> None:
+        """Stop listening and end every session."""
+        for server in self._servers:
+            server.close()
+        for tunnel in list(self._tunnels):
+            tunnel.close()
+        if self._socket_path is not None:
+            with contextlib.suppress(FileNotFoundError):
+                self._socket_path.unlink()
+
+    def _connection(self, *, behind_front_door: bool) -> HTTPConnection:
+        return HTTPConnection(self._pages, self._tunnel, behind_front_door=behind_front_door)
+
+    def _tunnel(self, initiation: bytes, peer: str) -> tuple[Tunnel, bytes]:
+        noise = NoiseServer(self._key, MachinePrivate.from_entropy(self._entropy(32)))
+        response = noise.accept(initiation)
+        tunnel = Tunnel(noise, self._machine, peer, self._tunnels.discard)
+        self._tunnels.add(tunnel)
+        return tunnel, response
+
+
+def bind_fault(error: OSError, where: str) -> SystemFault:
+    """The error class and words for a socket that could not be bound."""
+    if error.errno == errno.EADDRINUSE:
+        return InUseError(f"{where} is taken by another program.", remedy="Stop it, or give another --listen.")
+    if error.errno in (errno.EACCES, errno.EPERM):
+        return NotPermittedError(f"No right to listen on {where}.", remedy="Ports below 1024 need root.")
+    if error.errno == errno.EADDRNOTAVAIL:
+        return SystemFault(f"{where} is not an address of this machine.", remedy="Give one of its own with --listen.")
+    return SystemFault(f"Listening on {where} failed: {error.strerror or error}.")

@@ -1,0 +1,116 @@
+"""A relay's own identity: its DERP key and certificate, made once and kept beside it (0600)."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import hashlib
+import os
+from collections.abc import Sequence
+from ipaddress import ip_address
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from buri.core.errors import ConfigError, NotPermittedError, SystemFault, WireError
+from buri.core.keys import NodePrivate
+
+KEY_FILE = "derp.key"
+CERTIFICATE_FILE = "derp.crt"
+_FORMAT = "buri-derp-key 1"
+# Clients judge NotBefore by clocks that may be far off, and a pin needs no end.
+_NOT_BEFORE = datetime.datetime(2020, 1, 1, tzinfo=datetime.UTC)
+_NOT_AFTER = datetime.datetime(2120, 1, 1, tzinfo=datetime.UTC)
+
+
+def load_or_make_key(state_dir: Path) -> NodePrivate:
+    """The relay's private key of `state_dir`. Raises ConfigError for a damaged file, SystemFault when none can be kept."""
+    path = state_dir / KEY_FILE
+    try:
+        lines = path.read_text().splitlines()
+    except FileNotFoundError:
+        key = NodePrivate.from_entropy(os.urandom(32))
+        write_secret(path, f"{_FORMAT}\n{key.text()}\n".encode())
+        return key
+    except OSError as error:
+        raise NotPermittedError(f"{path} cannot be read: {error.strerror}.") from error
+    if len(lines) != 2 or lines[0] != _FORMAT:
+        raise ConfigError(f"{path} is not a relay's key file of a known version.")
+    try:
+        return NodePrivate.parse(lines[1])
+    except WireError as error:
+        raise ConfigError(f"{path} is damaged: {error}") from error
+
+
+def load_or_make_certificate(state_dir: Path, names: Sequence[str]) -> tuple[bytes, bytes]:
+    """Certificate and key (PEM) of `state_dir`, valid for `names` (host names, IP addresses); made anew for other names.
+
+    Raises SystemFault when none can be kept.
+    """
+    path = state_dir / CERTIFICATE_FILE
+    with contextlib.suppress(OSError, ValueError):
+        text = path.read_bytes()
+        certificate = x509.load_pem_x509_certificate(text)
+        if _names(certificate) == set(names):
+            end = text.index(b"-----BEGIN PRIVATE KEY-----")
+            return text[:end], text[end:]
+    chain, key = _make(names)
+    write_secret(path, chain + key)
+    return chain, key
+
+
+def pin(chain_pem: bytes) -> str:
+    """The CertName by which clients trust exactly this certificate (wire reference 1d)."""
+    der = x509.load_pem_x509_certificate(chain_pem).public_bytes(serialization.Encoding.DER)
+    return f"sha256-raw:{hashlib.sha256(der).hexdigest()}"
+
+
+def write_secret(path: Path, data: bytes) -> None:
+    """Write a 0600 file whole or not at all. Raises SystemFault."""
+    temporary = path.with_name(path.name + ".new")
+    try:
+        with contextlib.suppress(FileNotFoundError):
+            temporary.unlink()
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        raise SystemFault(f"{path} cannot be written: {error.strerror}.") from error
+
+
+def _names(certificate: x509.Certificate) -> set[str]:
+    found = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    return {*found.get_values_for_type(x509.DNSName), *map(str, found.get_values_for_type(x509.IPAddress))}
+
+
+def _make(names: Sequence[str]) -> tuple[bytes, bytes]:
+    key = ec.generate_private_key(ec.SECP256R1())
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Buri relay")])
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(subject)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(_NOT_BEFORE)
+        .not_valid_after(_NOT_AFTER)
+        .add_extension(x509.SubjectAlternativeName([_general(name) for name in names]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    return (
+        certificate.public_bytes(serialization.Encoding.PEM),
+        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()),
+    )
+
+
+def _general(name: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ip_address(name))
+    except ValueError:
+        return x509.DNSName(name)
