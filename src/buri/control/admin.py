@@ -11,6 +11,7 @@ from buri.control.domain import accounts, authkeys, expiry, names
 from buri.control.edit import Edit
 from buri.control.ledger import Ledger
 from buri.control.registrar import Registrar
+from buri.control.service import PendingLogin
 from buri.control.snapshot import AuthKeyRecord, NodeRecord, Snapshot, UserRecord
 from buri.core.errors import ConfigError, StateError
 
@@ -55,6 +56,10 @@ class Admin:
         """Let a waiting login in as a node of a user."""
         owner = accounts.find_user(self._ledger.head, user)
         return await self._registrar.approve(code, owner)
+
+    def pending_logins(self) -> list[PendingLogin]:
+        """Logins that wait for approval, oldest first."""
+        return self._registrar.pending_logins()
 
     def reject(self, code: str) -> None:
         self._registrar.reject(code)

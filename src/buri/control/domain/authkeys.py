@@ -43,13 +43,24 @@ def find(snapshot: Snapshot, key: str) -> AuthKeyRecord | None:
 def objection(record: AuthKeyRecord, now_s: float) -> str:
     """Why a known key may not be used now, as the user reads it; "" when it may."""
     remedy = "Ask the administrator for a new one (buri admin preauthkeys create)."
-    if record.revoked_s:
-        return f"auth key revoked: {record.prefix} was withdrawn. {remedy}"
-    if record.expires_s and record.expires_s <= now_s:
-        return f"auth key expired: {record.prefix} was good until a time that is past. {remedy}"
-    if record.used_s and not record.reusable:
-        return f"auth key already used: {record.prefix} was good for one node. {remedy}"
-    return ""
+    match state(record, now_s):
+        case "revoked":
+            return f"auth key revoked: {record.prefix} was withdrawn. {remedy}"
+        case "expired":
+            return f"auth key expired: {record.prefix} was good until a time that is past. {remedy}"
+        case "used":
+            return f"auth key already used: {record.prefix} was good for one node. {remedy}"
+        case _:
+            return ""
 
 
 UNKNOWN = "auth key not valid: this server does not know it. Check that it was copied whole and made on this server."
+
+
+def state(record: AuthKeyRecord, now_s: float) -> str:
+    """One word for lists: valid, used, expired or revoked."""
+    if record.revoked_s:
+        return "revoked"
+    if record.expires_s and record.expires_s <= now_s:
+        return "expired"
+    return "used" if record.used_s and not record.reusable else "valid"

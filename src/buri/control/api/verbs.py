@@ -1,0 +1,86 @@
+"""The admin socket's verbs: a request to a call of `Admin`, its outcome to rows."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from buri.control.admin import Admin
+from buri.control.api import rows
+from buri.control.domain import accounts
+from buri.control.snapshot import NodeRecord
+from buri.wire import adminapi as api
+
+
+class Verbs:
+    """Carries out one request. Raises the errors of core.errors that `Admin` raises."""
+
+    def __init__(self, admin: Admin) -> None:
+        self._admin = admin
+
+    async def carry_out(self, request: api.Request) -> Any:
+        """What goes into `Reply.result`."""
+        admin = self._admin
+        match request:
+            case api.ListUsers() | api.CreateUser() | api.RenameUser() | api.DeleteUser():
+                return await self._users(request)
+            case api.ListNodes() | api.ShowNode():
+                return self._read_nodes(request)
+            case api.ExpireNode(node=node, after_s=after_s, never=never):
+                at_s = 0.0 if never else admin.now_s() + after_s if after_s > 0 else None
+                return self._node(await admin.expire_node(node, at_s))
+            case api.DeleteNode(node=node):
+                return self._node(await admin.delete_node(node))
+            case api.RenameNode(node=node, name=name):
+                return self._node(await admin.rename_node(node, name))
+            case api.ApproveNode(code=code, user=user):
+                return self._node(await admin.approve(code, user))
+            case api.RejectNode(code=code):
+                admin.reject(code)
+                return None
+            case api.ListPending():
+                return [rows.pending_row(login) for login in admin.pending_logins()]
+            case api.CreateAuthKey() | api.ListAuthKeys() | api.RevokeAuthKey():
+                return await self._auth_keys(request)
+
+    async def _users(self, request: api.ListUsers | api.CreateUser | api.RenameUser | api.DeleteUser) -> Any:
+        admin = self._admin
+        match request:
+            case api.ListUsers():
+                return rows.user_rows(admin.snapshot)
+            case api.CreateUser(name=name, display_name=display_name):
+                user = await admin.create_user(name, display_name)
+            case api.RenameUser(user=old, name=name):
+                user = await admin.rename_user(old, name)
+            case api.DeleteUser(user=name):
+                user = await admin.delete_user(name)
+        return rows.user_row(admin.snapshot, user)
+
+    def _read_nodes(self, request: api.ListNodes | api.ShowNode) -> Any:
+        if isinstance(request, api.ShowNode):
+            return self._node(self._admin.node(request.node))
+        snapshot = self._admin.snapshot
+        owner = accounts.find_user(snapshot, request.user).id if request.user else None
+        nodes = sorted(snapshot.nodes.values(), key=lambda node: node.id)
+        return [self._node(node) for node in nodes if owner is None or node.user_id == owner]
+
+    async def _auth_keys(self, request: api.CreateAuthKey | api.ListAuthKeys | api.RevokeAuthKey) -> Any:
+        admin = self._admin
+        match request:
+            case api.CreateAuthKey():
+                record, key = await admin.create_auth_key(
+                    user=request.user,
+                    tags=request.tags,
+                    reusable=request.reusable,
+                    ephemeral=request.ephemeral,
+                    lifetime_s=request.lifetime_s,
+                )
+                return rows.new_auth_key(rows.auth_key_row(admin.snapshot, record, admin.now_s()), key)
+            case api.ListAuthKeys():
+                keys = sorted(admin.snapshot.auth_keys.values(), key=lambda key: key.id)
+                return [rows.auth_key_row(admin.snapshot, key, admin.now_s()) for key in keys]
+            case api.RevokeAuthKey(key=key):
+                record = await admin.revoke_auth_key(key)
+                return rows.auth_key_row(admin.snapshot, record, admin.now_s())
+
+    def _node(self, node: NodeRecord) -> api.NodeRow:
+        return rows.node_row(self._admin.snapshot, node, self._admin.now_s())

@@ -1,0 +1,213 @@
+"""The admin socket's language: one line of JSON asks, one line answers. Server and `buri admin` share these structs.
+
+A request is one of the tagged structs of `Request` (`{"verb": "users.create", "name": "alice"}`); the answer is a
+`Reply`: either `result`, whose shape each request names in its docstring, or `error`. Times are RFC 3339 text, "" =
+never. A connection may carry any number of requests, one after the other.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+MAX_LINE_BYTES = 1 << 20
+MAX_REPLY_BYTES = 1 << 28
+SOCKET_NAME = "admin.sock"
+
+
+class _Verb(msgspec.Struct, tag_field="verb", forbid_unknown_fields=True, kw_only=True):
+    pass
+
+
+class ListUsers(_Verb, tag="users.list"):
+    """→ list[UserRow]"""
+
+
+class CreateUser(_Verb, tag="users.create"):
+    """→ UserRow"""
+
+    name: str
+    display_name: str = ""
+
+
+class RenameUser(_Verb, tag="users.rename"):
+    """→ UserRow"""
+
+    user: str
+    name: str
+
+
+class DeleteUser(_Verb, tag="users.delete"):
+    """→ UserRow, as it was"""
+
+    user: str
+
+
+class ListNodes(_Verb, tag="nodes.list"):
+    """→ list[NodeRow]; `user` "" = of everybody."""
+
+    user: str = ""
+
+
+class ShowNode(_Verb, tag="nodes.show"):
+    """→ NodeRow"""
+
+    node: str
+
+
+class ExpireNode(_Verb, tag="nodes.expire"):
+    """→ NodeRow; the key ends `after_s` seconds from now (0 = now), or never."""
+
+    node: str
+    after_s: float = 0.0
+    never: bool = False
+
+
+class DeleteNode(_Verb, tag="nodes.delete"):
+    """→ NodeRow, as it was"""
+
+    node: str
+
+
+class RenameNode(_Verb, tag="nodes.rename"):
+    """→ NodeRow; an empty name lets the host name decide again."""
+
+    node: str
+    name: str
+
+
+class ApproveNode(_Verb, tag="nodes.approve"):
+    """→ NodeRow"""
+
+    code: str
+    user: str
+
+
+class RejectNode(_Verb, tag="nodes.reject"):
+    """→ null"""
+
+    code: str
+
+
+class ListPending(_Verb, tag="nodes.pending"):
+    """→ list[PendingRow]"""
+
+
+class CreateAuthKey(_Verb, tag="preauthkeys.create"):
+    """→ NewAuthKey; `lifetime_s` 0 = for ever."""
+
+    user: str = ""
+    tags: list[str] = []
+    reusable: bool = False
+    ephemeral: bool = False
+    lifetime_s: float = 3600.0
+
+
+class ListAuthKeys(_Verb, tag="preauthkeys.list"):
+    """→ list[AuthKeyRow]"""
+
+
+class RevokeAuthKey(_Verb, tag="preauthkeys.revoke"):
+    """→ AuthKeyRow; `key` is an id, a prefix, or the key."""
+
+    key: str
+
+
+Request = (
+    ListUsers
+    | CreateUser
+    | RenameUser
+    | DeleteUser
+    | ListNodes
+    | ShowNode
+    | ExpireNode
+    | DeleteNode
+    | RenameNode
+    | ApproveNode
+    | RejectNode
+    | ListPending
+    | CreateAuthKey
+    | ListAuthKeys
+    | RevokeAuthKey
+)
+
+
+class UserRow(msgspec.Struct, kw_only=True):
+    id: int
+    name: str
+    display_name: str
+    created: str
+    nodes: int
+
+
+class NodeRow(msgspec.Struct, kw_only=True):
+    """A node; `user` is "" for a tagged one."""
+
+    id: int
+    stable_id: str
+    name: str
+    fqdn: str
+    hostname: str
+    os: str
+    version: str
+    user: str
+    tags: list[str]
+    addresses: list[str]
+    endpoints: list[str]
+    home_derp: int
+    online: bool
+    last_seen: str
+    created: str
+    expiry: str
+    expired: bool
+    ephemeral: bool
+    authorized: bool
+    machine_key: str
+    node_key: str
+    disco_key: str
+
+
+class PendingRow(msgspec.Struct, kw_only=True):
+    code: str
+    hostname: str
+    os: str
+    machine_key: str
+
+
+class AuthKeyRow(msgspec.Struct, kw_only=True):
+    """A pre-auth key without its secret. `state` is valid, used, expired or revoked."""
+
+    id: int
+    prefix: str
+    user: str
+    tags: list[str]
+    reusable: bool
+    ephemeral: bool
+    created: str
+    expiry: str
+    used: bool
+    state: str
+
+
+class NewAuthKey(AuthKeyRow, kw_only=True):
+    """With the secret, this once."""
+
+    key: str
+
+
+class Failure(msgspec.Struct):
+    """An error of core.errors in transit."""
+
+    message: str
+    remedy: str
+    exit_code: int
+
+
+class Reply(msgspec.Struct, omit_defaults=True):
+    """`result` holds raw JSON of the shape the request names; `error` set = refused."""
+
+    result: msgspec.Raw = msgspec.Raw(b"null")
+    error: Failure | None = None
+
+
+request_decoder: msgspec.json.Decoder[Request] = msgspec.json.Decoder(Request)
+reply_decoder = msgspec.json.Decoder(Reply)
