@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+
 import pytest
 
 from buri.testing.enginelab import ALL_OFF, counters, two_sides
@@ -88,3 +90,23 @@ def test_what_its_sender_does_not_own_is_dropped(lab: Lab) -> None:
     lost = one.host.run("ping", "-c2", "-i0.2", "-W1", "-I", "100.64.0.99", two.ipv4, check=False)
     assert lost.returncode != 0
     assert counters(second)["drop_in_wrong_source"] == 2
+
+
+def test_sockets_are_rebound_under_traffic_and_sessions_go_on(lab: Lab) -> None:
+    one, two = two_sides(lab)
+    first = one.start(one.config(two))
+    two.start(two.config(one))
+    start_sink(two.host, two.ipv4, 7000)
+    send_checked(one.host, two.ipv4, 7000, 5_000_000)
+    begin = len(first.lines)
+    first.popen.send_signal(signal.SIGUSR1)
+    first.expect(r"Bound\(port_ipv4=41641, port_ipv6=41641\)", start=begin)
+    send_checked(one.host, two.ipv4, 7000, 5_000_000)
+    assert counters(first)["handshakes_done"] == 1
+
+
+def test_a_deleted_interface_ends_the_engine_with_a_sentence(lab: Lab) -> None:
+    one, two = two_sides(lab)
+    process = one.start(one.config(two))
+    one.host.ip("link", "del", "io1")
+    process.expect(r"Fatal\(reason='The interface io1 is gone")

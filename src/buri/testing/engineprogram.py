@@ -1,6 +1,6 @@
 """A program that runs one engine by a JSON file, for the namespace tests: no daemon, no server, paths set by hand.
 
-Prints `ready`, then one line an event. At SIGTERM it prints its counters as JSON and ends.
+Prints `ready`, then one line an event. SIGUSR1 rebinds its sockets; at SIGTERM it prints its counters as JSON and ends.
 """
 
 from __future__ import annotations
@@ -83,7 +83,8 @@ def main() -> None:
         subprocess.run(["ip", "addr", "add", address, "dev", config["tun"]], check=True)
     subprocess.run(["ip", "link", "set", config["tun"], "up"], check=True)
     engine.apply(orders(config))
-    signal.signal(signal.SIGTERM, lambda *_: None)
+    for number in (signal.SIGTERM, signal.SIGUSR1):
+        signal.signal(number, lambda *_: None)
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
     signal.set_wakeup_fd(writer)
@@ -93,7 +94,9 @@ def main() -> None:
         for event in engine.poll_events():
             say(str(event))
         if reader in readable:
-            break
+            if signal.SIGTERM in os.read(reader, 100):
+                break
+            engine.apply([port.Rebind()])
     stats = engine.stats()
     say("counters " + json.dumps({name: value for name, value in stats.counters.items() if value}))
     for peer in stats.peers:
