@@ -1,0 +1,35 @@
+"""`buri server`: flags only; the role itself is loaded by name."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+import click
+
+EPILOG = """\b
+Examples:
+  buri server --listen 0.0.0.0:8080 --url http://192.168.1.10:8080
+  buri server --listen 0.0.0.0:443 --url https://vpn.example.org --tls-cert fullchain.pem --tls-key key.pem
+
+Each option is also a variable BURI_SERVER_… (BURI_SERVER_LISTEN, BURI_SERVER_NO_RELAY=1); the flag wins."""
+
+
+@click.command("server", epilog=EPILOG, short_help="Run the control server (and its relay).")
+@click.option("--state-dir", metavar="DIR", help="Keys and database [/var/lib/buri-server].")
+@click.option("--listen", metavar="HOST:PORT", help="Control and relay listen here [127.0.0.1:8080].")
+@click.option("--url", metavar="URL", help="How nodes reach this server.")
+@click.option("--stun", metavar="HOST:PORT", help="STUN answers here and on the next port [the listener's host:3478].")
+@click.option("--tls-cert", metavar="FILE", help="Certificate chain, PEM.")
+@click.option("--tls-key", metavar="FILE", help="Its key, PEM.")
+@click.option("--no-relay", is_flag=True, default=None, help="Control alone; relays come from --derp-map.")
+@click.option("--derp-map", metavar="FILE", help="Regions to add, as a tailcfg.DERPMap in JSON.")
+@click.option("--base-domain", metavar="NAME", help="Names of nodes end in this [buri.internal].")
+def command(**flags: str | bool | None) -> None:
+    """Run the control server: it knows the nodes, gives them addresses and names, and tells each of the others.
+
+    Without --no-relay it is their relay and STUN server as well, on the same port.
+    """
+    config = importlib.import_module("buri.control.config")
+    role = importlib.import_module("buri.roles.server")
+    sys.exit(role.main(config.ServerFlags(**flags)))

@@ -1,0 +1,205 @@
+"""`buri server`: control server and relay put together and run until a signal. Decides nothing itself."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import getpass
+import logging
+import os
+import signal
+import socket
+import sys
+from collections.abc import Sequence
+from ipaddress import ip_address
+from pathlib import Path
+
+from buri.control.api.adminsocket import AdminSocket
+from buri.control.api.verbs import Verbs
+from buri.control.config import ServerConfig, ServerFlags, resolve
+from buri.control.coordinator import Coordinator
+from buri.control.derpmap import OwnRelay, build_derp_map, read_derp_map
+from buri.control.noisefront.listener import NoiseFront
+from buri.control.noisefront.machineroutes import MachineRoutes
+from buri.control.noisefront.pages import Pages
+from buri.control.settings import Settings
+from buri.core.addresses import AddrPort, IPAddress
+from buri.core.errors import BuriError, ConfigError, SystemFault
+from buri.core.keys import MachinePrivate
+from buri.engine.frontport import Certificate, FrontConfig, FrontDoor
+from buri.relay.identity import load_or_make_certificate, load_or_make_key, pin, write_secret
+
+NOISE_KEY_FILE = "noise.key"
+FIRST_KEY_FILE = "first-auth-key"
+FIRST_KEY_LIFETIME_S = 3600.0
+_NOISE_FORMAT = "buri-noise-key 1"
+_log = logging.getLogger("buri.server")
+
+
+def main(flags: ServerFlags) -> int:
+    """Run the server; returns the process's exit code."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    try:
+        asyncio.run(_serve(resolve(flags, os.environ)))
+    except BuriError as error:
+        print(f"buri server: {error}", file=sys.stderr)
+        return error.exit_code
+    return 0
+
+
+async def _serve(config: ServerConfig) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    async with contextlib.AsyncExitStack() as stack:
+        _prepare(config.state_dir)
+        certificate, name = await loop.run_in_executor(None, _certificate, config)
+        more = read_derp_map(config.derp_map) if config.derp_map is not None else None
+        own = await _own_relay(config, name) if config.relay else None
+        settings = Settings(url=config.url)
+        if config.base_domain is not None:
+            settings = Settings(url=config.url, base_domain=config.base_domain)
+        coordinator = await Coordinator.open(config.state_dir, settings, build_derp_map(own, more))
+        stack.push_async_callback(coordinator.close)
+        key = _noise_key(config.state_dir)
+        pages = Pages(coordinator, key.public(), config.url, tls=config.tls)
+        front = NoiseFront(key, pages.handle, MachineRoutes(coordinator).handle)
+        stack.push_async_callback(front.close)
+        listening = await _open_doors(config, certificate, coordinator, front, stack)
+        admin = await AdminSocket.open(config.state_dir, Verbs(coordinator.admin))
+        stack.push_async_callback(admin.close)
+        await _greet(config, coordinator, listening)
+        await stop.wait()
+        _log.info("stopping")
+
+
+async def _open_doors(
+    config: ServerConfig,
+    certificate: Certificate | None,
+    coordinator: Coordinator,
+    front: NoiseFront,
+    stack: contextlib.AsyncExitStack,
+) -> list[str]:
+    """Open the public listener: Python's own for plain control alone, else the engine's front door."""
+    if not config.relay and not config.tls:
+        return [f"{await front.listen_tcp(config.listen)} (control)"]
+    door_class = _front_door()
+    handoff = config.state_dir / "front.sock"
+    await front.listen_unix(handoff)
+    stun: tuple[AddrPort, ...] = ()
+    if config.stun is not None:
+        stun = (config.stun, AddrPort(config.stun.address, config.stun.port + 1))
+    door = door_class(
+        FrontConfig(
+            listen=(config.listen,),
+            stun=stun,
+            certificate=certificate,
+            relay_key=load_or_make_key(config.state_dir).raw if config.relay else None,
+            handoff=str(handoff),
+        )
+    )
+    stack.callback(door.close)
+    if config.relay:
+        coordinator.on_relay_keys(lambda keys: door.admit(sorted(keys)))
+    what = "control and relay" if config.relay else "control"
+    return [
+        *(f"{address} ({what})" for address in door.listening()),
+        *(f"{address} (STUN, UDP)" for address in door.stun_listening()),
+    ]
+
+
+def _front_door() -> type[FrontDoor]:
+    try:
+        from buri.engine.frontdoor import NativeFrontDoor
+    except ImportError as error:
+        raise SystemFault(
+            f"The relay and TLS need the engine's binary, which does not load: {error}.",
+            remedy="Build it with `make engine`, or run plain with --no-relay and a --derp-map.",
+        ) from error
+    return NativeFrontDoor
+
+
+def _prepare(state_dir: Path) -> None:
+    try:
+        state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise SystemFault(
+            f"The state directory {state_dir} cannot be made: {error.strerror}.", remedy="Give another --state-dir."
+        ) from error
+
+
+def _certificate(config: ServerConfig) -> tuple[Certificate | None, str]:
+    """The certificate of the public listener, and the CertName that clients need for it ("" = they verify by roots)."""
+    if config.tls_cert is not None and config.tls_key is not None:
+        try:
+            return Certificate(config.tls_cert.read_bytes(), config.tls_key.read_bytes()), ""
+        except OSError as error:
+            raise ConfigError(f"The certificate cannot be read: {error.filename}: {error.strerror}.") from error
+    if not config.relay:
+        return None, ""
+    chain, key = load_or_make_certificate(config.state_dir, [config.host])
+    return Certificate(chain, key), pin(chain)
+
+
+async def _own_relay(config: ServerConfig, certificate: str) -> OwnRelay:
+    """What clients are told of our relay. A host name is left to them to resolve; an address is given as it is."""
+    addresses: tuple[IPAddress, ...] = ()
+    host = config.host
+    with contextlib.suppress(ValueError):
+        addresses = (ip_address(host),)
+    if host == "localhost":
+        addresses = (ip_address("127.0.0.1"),)
+    return OwnRelay(
+        host=host,
+        addresses=addresses,
+        port=config.public_port,
+        stun_port=config.stun.port if config.stun is not None else None,
+        certificate=certificate,
+    )
+
+
+def _noise_key(state_dir: Path) -> MachinePrivate:
+    path = state_dir / NOISE_KEY_FILE
+    try:
+        lines = path.read_text().splitlines()
+    except FileNotFoundError:
+        key = MachinePrivate.from_entropy(os.urandom(32))
+        write_secret(path, f"{_NOISE_FORMAT}\n{key.text()}\n".encode())
+        return key
+    except OSError as error:
+        raise SystemFault(f"{path} cannot be read: {error.strerror}.") from error
+    if len(lines) != 2 or lines[0] != _NOISE_FORMAT:
+        raise ConfigError(f"{path} is not a Noise key file of a known version.")
+    return MachinePrivate.parse(lines[1])
+
+
+async def _greet(config: ServerConfig, coordinator: Coordinator, listening: Sequence[str]) -> None:
+    """Say where it listens and how the first node joins. A key goes to a terminal or a 0600 file, never to a log."""
+    print(f"Buri server for {config.url}, state in {config.state_dir}")
+    for line in listening:
+        print(f"Listening on {line}")
+    join = f"buri up --login-server {config.url}"
+    snapshot = coordinator.admin.snapshot
+    if snapshot.nodes:
+        print(f"A node joins with: {join}", flush=True)
+        return
+    user = next((user.name for user in snapshot.users.values()), None)
+    if user is None:
+        user = (await coordinator.admin.create_user(_person())).name
+    _, text = await coordinator.admin.create_auth_key(user=user, lifetime_s=FIRST_KEY_LIFETIME_S)
+    if sys.stdout.isatty():
+        print(f"The first node joins within an hour with: {join} --auth-key {text}", flush=True)
+    else:
+        path = config.state_dir / FIRST_KEY_FILE
+        write_secret(path, text.encode() + b"\n")
+        print(f"The first node joins within an hour with: {join} --auth-key file:{path}", flush=True)
+
+
+def _person() -> str:
+    """Whose tailnet this is until somebody says otherwise: who called sudo, else who runs this."""
+    name = os.environ.get("SUDO_USER") or os.environ.get("USER") or ""
+    if not name:
+        with contextlib.suppress(KeyError, OSError):
+            name = getpass.getuser()
+    return name if name not in ("", "root") else f"owner-{socket.gethostname().partition('.')[0] or 'here'}".lower()
