@@ -30,6 +30,4 @@ def command(**flags: str | bool | None) -> None:
 
     Without --no-relay it is their relay and STUN server as well, on the same port.
     """
-    config = importlib.import_module("buri.control.config")
-    role = importlib.import_module("buri.roles.server")
-    sys.exit(role.main(config.ServerFlags(**flags)))
+    sys.exit(importlib.import_module("buri.roles.server").main(flags))

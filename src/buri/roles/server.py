@@ -10,9 +10,11 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from ipaddress import ip_address
 from pathlib import Path
+
+import msgspec
 
 from buri.control.api.adminsocket import AdminSocket
 from buri.control.api.verbs import Verbs
@@ -36,11 +38,11 @@ _NOISE_FORMAT = "buri-noise-key 1"
 _log = logging.getLogger("buri.server")
 
 
-def main(flags: ServerFlags) -> int:
-    """Run the server; returns the process's exit code."""
+def main(flags: Mapping[str, str | bool | None]) -> int:
+    """Run the server; `flags` are ServerFlags' members as the command line gave them. Returns the exit code."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     try:
-        asyncio.run(_serve(resolve(flags, os.environ)))
+        asyncio.run(_serve(resolve(msgspec.convert(flags, ServerFlags), os.environ)))
     except BuriError as error:
         print(f"buri server: {error}", file=sys.stderr)
         return error.exit_code
