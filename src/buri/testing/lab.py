@@ -1,7 +1,7 @@
 """A small internet of network namespaces, for tests and the demo (Linux, root or a user namespace's root).
 
-A host is a holder process with a network and a mount namespace of its own (an overlay on /etc, a fresh /run), so nothing
-a daemon writes there reaches the machine. Nothing has a global name: when its holder dies, a host is gone.
+A host is a holder process with a network, mount and host-name namespace of its own (an overlay on /etc, a fresh /run), so
+nothing a daemon writes there reaches the machine. Nothing has a global name: when its holder dies, a host is gone.
 
 Topology: a bridge `core` (203.0.113.0/24, 2001:db8::/64) that public hosts and home routers plug into; a home is a router
 with masquerade and a firewall as real ones have (new packets from outside are dropped, the router's own input included:
@@ -125,7 +125,7 @@ class Host:
 
     def enter(self) -> list[str]:
         """The words before a command that make it run in this host."""
-        return ["nsenter", f"--target={self.pid}", "--net", "--mount", "--"]
+        return ["nsenter", f"--target={self.pid}", "--net", "--mount", "--uts", "--"]
 
     def run(
         self,
@@ -248,9 +248,9 @@ class Lab:
             f"mount -t overlay overlay -o lowerdir=/etc,upperdir={directory}/etc/upper,workdir={directory}/etc/work /etc"
             " && mount -t tmpfs -o mode=0755 tmpfs /run && mount -t sysfs sysfs /sys && ip link set lo up && "
             "for f in /proc/sys/net/ipv6/conf/default/accept_dad /proc/sys/net/ipv6/conf/all/accept_dad; "
-            "do echo 0 > $f; done; echo ready; exec sleep infinity"
+            f"do echo 0 > $f; done; echo {name} > /proc/sys/kernel/hostname; echo ready; exec sleep infinity"
         )
-        words = ["unshare", "--net", "--mount", "--propagation", "private", "--", "sh", "-c", script]
+        words = ["unshare", "--net", "--mount", "--uts", "--propagation", "private", "--", "sh", "-c", script]
         if not self.keep:
             words = ["setpriv", "--pdeathsig", "KILL", *words]
         holder = subprocess.Popen(
