@@ -79,7 +79,7 @@ def test_tsp_discovers_registers_and_streams(lab: Lab) -> None:
     registered = json.loads(tsp("register", "-n", str(node), "-auth-key", str(key), "-hostname", "tsp"))
     assert registered["MachineAuthorized"]
     netmap = json.loads(tsp("map", "-n", str(node)))
-    assert netmap["Node"]["Name"].startswith("tsp.")
+    assert netmap["Node"]["Name"].endswith(".buri.internal.")
     assert netmap["Node"]["Addresses"][0].startswith("100.")
     assert netmap["Debug"]["DisableLogTail"]
     stream = client.start("map", peer("tsp"), "-s", server.url, "map", "-n", node, "-stream")
