@@ -9,7 +9,6 @@ What it may not do, the binary may not either: it moves no path by itself, and t
 
 from __future__ import annotations
 
-import errno
 import os
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -207,13 +206,16 @@ class FakeEngine:
         header = read_header(packet)
         peer = self._route(header.destination) if header is not None else None
         if header is None or peer is None:
-            self._count("drop_no_peer")
+            self._count("drop_out_no_peer")
             return
         self._filter.note_sent(header)
         now = self._underlay.now
         if peer.active_said_at is None or now - peer.active_said_at >= ACTIVE_EVERY_S:
             peer.active_said_at = now
             self._say(PeerActive(peer.key))
+        if peer.path.udp is None and peer.path.relay_region is None:
+            self._count("drop_out_no_path")
+            return
         if peer.session:
             self._send_message(peer, _DATA, packet)
             return
@@ -360,8 +362,6 @@ class FakeEngine:
         path = peer.path
         peer.tx_bytes += len(packet)
         peer.tx_at = self._underlay.now
-        if path.udp is None and path.relay_region is None:
-            self._count("drop_no_path")
         if path.udp is not None:
             error_number = self._send_udp(path.udp, message)
             if error_number:
@@ -382,14 +382,14 @@ class FakeEngine:
         plain = any(not peer.path.gso and peer.path.udp == address for peer in self._peers.values())
         error_number = self._socket.send(address, data, whole=not plain)
         if error_number:
-            self._count(f"drop_send_{errno.errorcode[error_number].lower()}")
+            self._count("drop_out_refused")
         return error_number
 
     def _send_relay(self, region: int, key: NodePublic, data: bytes) -> None:
         if region in self._relays_up:
             self._relays[region].send(key, data)
         else:
-            self._count("drop_relay_down")
+            self._count("drop_out_no_relay")
 
     # ---- in ----
 
@@ -405,11 +405,11 @@ class FakeEngine:
 
     def _receive_message(self, data: bytes) -> None:
         if len(data) < _HEADER_BYTES or data[1:4] != bytes(3):
-            self._count("drop_garbage")
+            self._count("drop_in_unknown")
             return
         peer = self._peers.get(NodePublic(data[4:_HEADER_BYTES]))
         if peer is None:
-            self._count("drop_unknown_peer")
+            self._count("drop_in_unauthentic")
             return
         peer.rx_at = self._underlay.now
         match data[0]:
@@ -421,7 +421,7 @@ class FakeEngine:
             case 4 if peer.session:
                 self._receive_inner(peer, data[_HEADER_BYTES:])
             case _:
-                self._count("drop_no_session")
+                self._count("drop_in_unauthentic")
 
     def _open_session(self, peer: _FakePeer) -> None:
         if not peer.session:
@@ -434,12 +434,13 @@ class FakeEngine:
 
     def _receive_inner(self, peer: _FakePeer, packet: bytes) -> None:
         header = read_header(packet)
-        if header is None or not any(header.source in prefix for prefix in peer.allowed_ips):
-            self._count("drop_source_not_allowed")
+        if header is None or self._route(header.source) is not peer:
+            self._count("drop_in_wrong_source")
             return
         peer.rx_bytes += len(packet)
-        if not self._filter.accepts(header):
-            self._count("drop_filter")
+        refusal = self._filter.refusal(header)
+        if refusal is not None:
+            self._count(refusal)
             return
         self._inner.append(packet)
         if self._wake is not None:
@@ -470,7 +471,7 @@ class FakeEngine:
         for index, event in enumerate(self._events):
             if isinstance(event, DiscoIn | STUNIn):
                 del self._events[index]
-                self._count("drop_event_queue")
+                self._count("drop_events")
                 return
 
     def _count(self, name: str) -> None:

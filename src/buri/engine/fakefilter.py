@@ -13,6 +13,8 @@ from buri.engine.port import SetFilter
 _TCP, _UDP, _SCTP, _ICMP, _ICMPV6 = 6, 17, 132, 1, 58
 _PORTED = (_TCP, _UDP, _SCTP)
 _TCP_SYN, _TCP_ACK = 0x02, 0x10
+_ICMP_ANSWERS = (0, 3, 11, 12)
+_ICMPV6_ANSWERS = (1, 2, 3, 4, 129)
 _MAX_FLOWS = 4096
 
 
@@ -46,8 +48,10 @@ def read_header(packet: bytes) -> InnerPacket | None:
         ports = (int.from_bytes(body[:2], "big"), int.from_bytes(body[2:4], "big"))
         if protocol == _TCP and len(body) > 13:
             opens = body[13] & (_TCP_SYN | _TCP_ACK) == _TCP_SYN
-    elif protocol in (_ICMP, _ICMPV6):
-        opens = bool(body) and body[0] in (8, 128)
+    elif protocol == _ICMP:
+        opens = not body or body[0] not in _ICMP_ANSWERS
+    elif protocol == _ICMPV6:
+        opens = not body or body[0] not in _ICMPV6_ANSWERS
     return InnerPacket(source, destination, protocol, *ports, opens)
 
 
@@ -71,10 +75,13 @@ class FakeFilter:
         if len(self._flows) > _MAX_FLOWS:
             self._flows.popitem(last=False)
 
-    def accepts(self, packet: InnerPacket) -> bool:
-        """Whether an inbound packet may reach this host."""
+    def refusal(self, packet: InnerPacket) -> str | None:
+        """Why an inbound packet may not reach this host, as the binary's counters name it; None when it may."""
         if not any(packet.destination in prefix for prefix in self._table.local):
-            return False
+            return "drop_in_filter_not_local"
+        return None if self._allows(packet) else "drop_in_filter_no_rule"
+
+    def _allows(self, packet: InnerPacket) -> bool:
         if packet.protocol in (_TCP, _ICMP, _ICMPV6) and not packet.opens_flow:
             return True
         back = (packet.protocol, packet.destination, packet.destination_port, packet.source, packet.source_port)

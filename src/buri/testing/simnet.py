@@ -156,6 +156,7 @@ class SimHost:
         self.name = name
         self.online = True
         self.udp_blocked = False
+        self.unreachable: list[IPAddress] = []  # the operating system refuses to send there
         self.interfaces: list[tuple[IPAddress, Network]] = []
         self.sockets: dict[int, SimSocket] = {}
         self.sent = 0
@@ -188,6 +189,8 @@ class SimHost:
         way = self._way_to(address.address)
         if way is None:
             return errno.ENETUNREACH
+        if address.address in self.unreachable:
+            return errno.EHOSTUNREACH
         self.sent += 1
         source, network = way
         if not self.udp_blocked:
