@@ -88,6 +88,7 @@ class Agent:
         self._reconciler = Reconciler()
         self._settled: tuple[Netmap | None, Choices, float] | None = None
         self._live_peer = False
+        self._closed = False
         self._listeners: list[Callable[[Notice], None]] = []
         self._control: ControlLink | None = None
         self._logout_done: asyncio.Future[str] | None = None
@@ -114,6 +115,9 @@ class Agent:
 
     async def close(self) -> None:
         """Stop: nothing of ours stays in the system; the node stays registered."""
+        if self._closed:
+            return
+        self._closed = True
         if self.store.ephemeral and self.control_connected:
             await self.log_out()
         if self._control is not None:

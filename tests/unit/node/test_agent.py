@@ -1,0 +1,305 @@
+"""The agent's life: joining, changing, losing the server, leaving."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from ipaddress import ip_address, ip_network
+from pathlib import Path
+
+import pytest
+
+from buri.core.errors import ConfigError, StateError
+from buri.engine import port
+from buri.node.notices import BrowseToURL, Failed, LoginFinished, StateChanged
+from buri.node.statestore import StateStore
+from buri.testing.nodebench import NodeBench, first_message, peer
+from buri.wire.localapi import Prefs
+from buri.wire.tailcfg.base import format_time
+from buri.wire.tailcfg.mapping import MapRequest
+from buri.wire.tailcfg.register import LOGOUT_EXPIRY, RegisterRequest, RegisterResponse
+
+Story = Callable[[NodeBench], Awaitable[None]]
+
+
+def play(store: StateStore, story: Story) -> None:
+    async def run() -> None:
+        async with NodeBench(store) as bench:
+            await story(bench)
+
+    asyncio.run(run())
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> StateStore:
+    return StateStore(tmp_path / "burid.state")
+
+
+def states(bench: NodeBench) -> list[str]:
+    return [notice.state.label for notice in bench.heard(StateChanged)]
+
+
+def test_a_node_that_was_never_in_needs_a_login(store: StateStore) -> None:
+    async def story(bench: NodeBench) -> None:
+        assert states(bench) == ["NeedsLogin"]
+        with pytest.raises(ConfigError, match="No control server is set"):
+            bench.agent.log_in(auth_key="x")
+        assert bench.router.configs == []
+
+    play(store, story)
+
+
+def test_joining_lays_out_the_tables_and_reaches_running(store: StateStore) -> None:
+    async def story(bench: NodeBench) -> None:
+        await bench.join()
+        assert states(bench) == ["NeedsLogin", "Starting", "Running"]
+        assert bench.heard(LoginFinished)
+        assert bench.control.registrations[0].auth is not None
+        key = store.node_key
+        assert key is not None
+        assert port.SetPrivateKey(key) in bench.engine.orders
+        (upsert,) = bench.engine.of(port.UpsertPeer)
+        assert upsert.peer.allowed_ips == (ip_network("100.64.0.2/32"),)
+        assert bench.router.configs[-1].addresses == (ip_address("100.64.0.1"),)
+        assert bench.router.configs[-1].routes == (ip_network("100.64.0.2/32"),)
+        assert bench.engine.of(port.SetPath)[-1].relay_region == 9
+        await bench.until("the report of home", lambda: _home(bench.control.updates) == 9)
+
+    play(store, story)
+
+
+def _home(updates: list[MapRequest]) -> int:
+    info = updates[-1].hostinfo if updates else None
+    return info.net_info.preferred_derp if info is not None and info.net_info is not None else 0
+
+
+def test_deltas_reach_the_engine_and_the_router(store: StateStore) -> None:
+    async def story(bench: NodeBench) -> None:
+        await bench.join()
+        bench.control.streams[0].say({"PeersChanged": [peer(3)], "PeersRemoved": [2]})
+        await bench.until("the peer to be removed", lambda: bench.engine.of(port.RemovePeer))
+        assert bench.router.configs[-1].routes == (ip_network("100.64.0.3/32"),)
+        before = len(bench.engine.orders)
+        bench.control.streams[0].say({"PacketFilter": []})
+        await bench.until("the new filter", lambda: len(bench.engine.orders) > before)
+        assert bench.engine.orders[before:] == [port.SetFilter((ip_network("100.64.0.1/32"),), ())]
+
+    play(store, story)
+
+
+def test_an_interactive_login_shows_its_page_again_when_asked(store: StateStore) -> None:
+    async def story(bench: NodeBench) -> None:
+        def answer(request: RegisterRequest) -> RegisterResponse:
+            page = "" if request.followup else f"{bench.url}/a/1"
+            return RegisterResponse(auth_url=page, machine_authorized=not page)
+
+        bench.control.answer = answer
+        bench.agent.set_prefs(Prefs(control_url=bench.url, want_running=True))
+        bench.agent.show_login_page()
+        await bench.until("the page", lambda: bench.heard(BrowseToURL))
+        bench.agent.show_login_page()
+        assert [notice.url for notice in bench.heard(BrowseToURL)] == [f"{bench.url}/a/1"] * 2
+        assert bench.agent.state.label == "NeedsLogin"
+        bench.control.approval.set()
+        await bench.until("the login to end", lambda: bench.heard(LoginFinished))
+        assert len(bench.control.registrations) == 2
+        assert bench.agent.auth_url == ""
+
+    play(store, story)
+
+
+def test_a_refused_auth_key_is_said_and_nothing_is_configured(store: StateStore) -> None:
+    async def story(bench: NodeBench) -> None:
+        bench.control.answer = lambda _: RegisterResponse(error="The auth key was used already.")
+        bench.agent.set_prefs(Prefs(control_url=bench.url, want_running=True))
+        bench.agent.log_in(auth_key="spent")
+        await bench.until("the word", lambda: bench.heard(Failed))
+        assert bench.heard(Failed)[0].message == "The auth key was used already."
+        assert bench.agent.state.label == "NeedsLogin"
+        assert bench.router.configs == []
+        assert store.node_key is None
+
+    play(store, story)
+
+
+def test_down_takes_the_tables_away_and_up_brings_them_back(store: StateStore) -> None:
+    async def story(bench: NodeBench) -> None:
+        await bench.join()
+        prefs = bench.agent.prefs
+        bench.agent.set_prefs(Prefs(control_url=bench.url, want_running=False))
+        assert bench.agent.state.label == "Stopped"
+        assert not bench.router.configs[-1].addresses
+        await bench.until("the stream to end", lambda: not bench.control.streams)
+        bench.agent.set_prefs(prefs)
+        await bench.until("a stream", lambda: bench.control.streams)
+        assert bench.router.configs[-1].addresses == (ip_address("100.64.0.1"),)
+        assert len(bench.control.registrations) == 1, "a node is registered once a process"
+
+    play(store, story)
+
+
+def test_logout_tells_the_server_and_forgets(store: StateStore) -> None:
+    async def story(bench: NodeBench) -> None:
+        await bench.join()
+        await bench.agent.log_out()
+        assert bench.control.registrations[-1].expiry == LOGOUT_EXPIRY
+        assert bench.agent.state.label == "NeedsLogin"
+        assert store.node_key is None
+        assert bench.agent.prefs.logged_out
+        assert not bench.router.configs[-1].addresses
+        assert port.RemovePeer(bench.engine.of(port.UpsertPeer)[0].peer.key) in bench.engine.orders
+
+    play(store, story)
+
+
+def test_a_restart_without_the_server_goes_on_with_the_kept_netmap(store: StateStore) -> None:
+    async def story(bench: NodeBench) -> None:
+        await bench.join()
+        disco = bench.control.updates[-1].disco_key
+        await bench.close_control()
+        await bench.restart_agent()
+        assert bench.router.configs[-1].routes == (ip_network("100.64.0.2/32"),)
+        assert bench.engine.of(port.UpsertPeer)
+        assert str(store.disco.public()) == disco
+        await bench.until("the relay", lambda: bench.engine.of(port.ConnectRelay))
+        assert store.node_key is not None
+        bench.engine.say(port.RelayUp(9, store.node_key.public()))
+        await bench.until("Running", lambda: bench.agent.state.label == "Running")
+
+    play(store, story)
+
+
+def test_when_the_server_comes_back_the_stream_does_too_and_the_tables_stayed(store: StateStore) -> None:
+    async def story(bench: NodeBench) -> None:
+        await bench.join()
+        await bench.close_control()
+        await bench.until("the word of trouble", lambda: bench.agent.trouble)
+        assert bench.agent.state.label == "Running"
+        assert bench.router.configs[-1].addresses == (ip_address("100.64.0.1"),)
+        orders = len(bench.engine.of(port.UpsertPeer))
+        bench.control.streams.clear()
+        await bench.open_control()
+        await bench.until("a new stream", lambda: bench.control.streams)
+        await bench.until("all to be well", lambda: not bench.agent.trouble)
+        assert len(bench.engine.of(port.UpsertPeer)) == orders, "the same peers keep their sessions"
+
+    play(store, story)
+
+
+def test_an_expiry_pushed_stops_the_node_and_a_longer_life_starts_it_again(store: StateStore) -> None:
+    async def story(bench: NodeBench) -> None:
+        await bench.join()
+        stream = bench.control.streams[0]
+        node = first_message(stream.request)["Node"]
+        stream.say({"Node": {**node, "KeyExpiry": format_time(1000.0)}})
+        await bench.until("NeedsLogin", lambda: bench.agent.state.label == "NeedsLogin")
+        assert not bench.router.configs[-1].addresses
+        stream.say({"Node": node})
+        await bench.until("to be back", lambda: bench.agent.state.label in ("Starting", "Running"))
+        assert bench.router.configs[-1].addresses == (ip_address("100.64.0.1"),)
+
+    play(store, story)
+
+
+def test_an_expired_key_is_replaced_at_the_next_login(store: StateStore) -> None:
+    async def story(bench: NodeBench) -> None:
+        await bench.join()
+        old = store.node_key
+        assert old is not None
+        stream = bench.control.streams[0]
+        stream.say({"Node": {**first_message(stream.request)["Node"], "KeyExpiry": format_time(1000.0)}})
+        await bench.until("NeedsLogin", lambda: bench.agent.state.label == "NeedsLogin")
+        bench.agent.log_in(auth_key="another")
+        await bench.until("the new key", lambda: store.node_key not in (None, old))
+        assert bench.control.registrations[-1].old_node_key == str(old.public())
+        assert port.SetPrivateKey(store.node_key) in bench.engine.orders  # type: ignore[arg-type]
+        await bench.until("the stream under the new key", lambda: len(bench.control.streams) == 1)
+
+    play(store, story)
+
+
+def test_a_server_that_holds_the_key_for_expired_gets_a_new_one_by_itself(store: StateStore) -> None:
+    async def story(bench: NodeBench) -> None:
+        await bench.join()
+        old = store.node_key
+        assert old is not None
+        bench.control.answer = lambda request: RegisterResponse(
+            node_key_expired=request.node_key == str(old.public()), machine_authorized=True
+        )
+        await bench.restart_agent()
+        await bench.until("the new key", lambda: store.node_key not in (None, old))
+        assert bench.control.registrations[-1].old_node_key == str(old.public())
+
+    play(store, story)
+
+
+def test_a_node_that_an_admin_must_approve_waits(store: StateStore) -> None:
+    async def story(bench: NodeBench) -> None:
+        def first(request: MapRequest) -> dict[str, object]:
+            message = first_message(request)
+            return {**message, "Node": {**message["Node"], "MachineAuthorized": False}}
+
+        bench.control.first = first
+        bench.agent.set_prefs(Prefs(control_url=bench.url, want_running=True))
+        bench.agent.log_in(auth_key="x")
+        await bench.until("NeedsMachineAuth", lambda: bench.agent.state.label == "NeedsMachineAuth")
+        assert all(not config.addresses for config in bench.router.configs)
+        stream = bench.control.streams[0]
+        stream.say({"Node": first_message(stream.request)["Node"]})
+        await bench.until("Starting", lambda: bench.agent.state.label == "Starting")
+
+    play(store, story)
+
+
+def test_another_server_is_another_node(store: StateStore) -> None:
+    async def story(bench: NodeBench) -> None:
+        await bench.join()
+        bench.agent.set_prefs(Prefs(control_url="http://127.0.0.1:1", want_running=True))
+        assert bench.agent.state.label == "NeedsLogin"
+        assert store.node_key is None
+        with pytest.raises(ConfigError):
+            bench.agent.set_prefs(Prefs(control_url="nonsense"))
+        assert bench.agent.prefs.control_url == "http://127.0.0.1:1"
+
+    play(store, story)
+
+
+def test_closing_leaves_nothing_and_keeps_the_node(store: StateStore) -> None:
+    async def story(bench: NodeBench) -> None:
+        await bench.join()
+        await bench.agent.close()
+        assert bench.router.removed == 1
+        assert bench.engine.closed
+        assert len(bench.control.registrations) == 1
+        assert StateStore(store._path).node_key == store.node_key
+        await bench.restart_agent()
+
+    play(store, story)
+
+
+def test_an_ephemeral_node_logs_out_when_it_ends() -> None:
+    async def story(bench: NodeBench) -> None:
+        await bench.join()
+        assert bench.control.registrations[0].ephemeral
+        await bench.agent.close()
+        assert bench.control.registrations[-1].expiry == LOGOUT_EXPIRY
+        await bench.restart_agent()
+
+    play(StateStore(None), story)
+
+
+def test_a_dead_engine_is_told_to_the_role(store: StateStore) -> None:
+    async def story(bench: NodeBench) -> None:
+        bench.engine.say(port.Fatal("the TUN device is gone"))
+        assert await asyncio.wait_for(bench.agent.failed, 10) == "the TUN device is gone"
+
+    play(store, story)
+
+
+def test_a_ping_to_nobody_is_an_error_of_the_callers(store: StateStore) -> None:
+    async def story(bench: NodeBench) -> None:
+        await bench.join()
+        with pytest.raises(StateError, match=r"No peer .* 100\.64\.0\.99"):
+            await bench.agent.ping(ip_address("100.64.0.99"))
+
+    play(store, story)
