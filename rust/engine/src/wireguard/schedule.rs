@@ -21,6 +21,18 @@ impl Device {
             self.serve(now, wall, id, out);
             self.rearm(id);
         }
+        self.sweep_timers();
+    }
+
+    /// Outdated entries pile up under steady traffic; past a few for each peer they are swept.
+    fn sweep_timers(&mut self) {
+        if self.timers.len() > 64 + 4 * self.entries.len() {
+            let armed = self.entries.iter().zip(0u32..).filter_map(|(entry, slot)| {
+                let id = PeerId { slot, generation: entry.generation };
+                Some((entry.peer.as_deref()?.armed?, id))
+            });
+            self.timers.rebuild(armed);
+        }
     }
 
     fn serve(&mut self, now: Instant, wall: Tai64N, id: PeerId, out: &mut Out) {

@@ -52,7 +52,12 @@ impl Timers {
         self.heap.pop().map(|Reverse(entry)| entry)
     }
 
-    #[cfg(test)]
+    /// Forgets outdated entries by taking the valid ones anew.
+    pub(crate) fn rebuild(&mut self, armed: impl Iterator<Item = (Instant, PeerId)>) {
+        self.heap.clear();
+        self.heap.extend(armed.map(Reverse));
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.heap.len()
     }

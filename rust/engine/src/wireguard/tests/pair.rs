@@ -234,6 +234,20 @@ fn under_load_a_cookie_bound_to_address_and_port_is_asked_for() {
 }
 
 #[test]
+fn hours_of_traffic_leave_the_timers_small_and_the_session_up() {
+    let (mut a, mut b) = connected(seconds(1));
+    for second in (2..7200).step_by(3) {
+        a.send(seconds(second), &packet(1));
+        b.send(seconds(second), &packet(2));
+        let got = settle(seconds(second), &mut a, &mut b);
+        assert_eq!((got.0.len(), got.1.len()), (1, 1), "second {second}");
+        assert!(a.device.timers.len() <= 80 && b.device.timers.len() <= 80);
+    }
+    assert!(a.handshakes_done() >= 7200 / 130);
+    assert!(b.events.iter().all(|event| matches!(event, Event::HandshakeDone { initiator: false, .. })));
+}
+
+#[test]
 fn another_private_key_ends_every_session_and_a_removed_peers_id_is_dead() {
     let now = seconds(1);
     let (mut a, mut b) = connected(now);
