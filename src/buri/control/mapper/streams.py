@@ -141,12 +141,17 @@ class Mapper:
         delta: bytes | None = None
         if cursor >= 0 and self._journal.reaches(cursor):
             delta = self._journal.since(cursor, self._snapshot, node_id, now_s)
-        elif cursor >= 0 and not self._sees_anybody(node_id):
+        if delta is not None:
+            return end, delta
+        if cursor >= 0 and self._sees_nobody(node_id, now_s):
             raise StopAsyncIteration  # an empty Peers says nothing to a client: only a new stream forgets the old peers
-        return end, self.full_map(node_id) if delta is None else delta
+        return end, self.full_map(node_id)
 
-    def _sees_anybody(self, node_id: int) -> bool:
-        return any(visibility.is_shown(node) for node in self._snapshot.nodes.values() if node.id != node_id)
+    def _sees_nobody(self, node_id: int, now_s: float) -> bool:
+        nodes = self._snapshot.nodes
+        if not visibility.has_sight(nodes[node_id], now_s):
+            return False  # it keeps its old peers, and must not use them
+        return not any(visibility.is_shown(node) for node in nodes.values() if node.id != node_id)
 
     def full_map(self, node_id: int) -> bytes:
         """One framed whole netmap."""
