@@ -23,7 +23,7 @@ def in_loop(test: Callable[[], Awaitable[None]]) -> Callable[[], None]:
 
     @wraps(test)
     def run() -> None:
-        asyncio.run(asyncio.wait_for(test(), 20))  # type: ignore[arg-type]
+        asyncio.run(asyncio.wait_for(test(), 20))
 
     return run
 
@@ -300,7 +300,7 @@ async def test_names_follow_the_host_unless_an_administrator_chose() -> None:
 async def test_no_address_comes_twice_even_after_deletion() -> None:
     world = World()
     key = await world.auth_key()
-    given = set()
+    given: set[str | int] = set()
     for _ in range(20):
         node_id = await world.machine().join(key)
         node = world.admin.snapshot.nodes[node_id]
