@@ -18,7 +18,7 @@ from buri import __version__
 from buri.core.errors import BuriError, InternalError
 from buri.node.localapi.backend import Backend
 from buri.node.localapi.endpoints import Endpoints
-from buri.node.localapi.exchange import JSON, Refusal, Request, Response, Stream, failure
+from buri.node.localapi.exchange import JSON, TEXT, Refusal, Request, Response, Stream, failure
 from buri.node.localapi.rights import peer_uid, rights_of
 from buri.wire.localapi import BASE_PATH, CAPABILITY_VERSION, HOST
 
@@ -72,9 +72,12 @@ class LocalAPIServer:
     async def _serve(self, connection: socket.socket) -> None:
         uid = peer_uid(connection)
         reader, writer = await asyncio.open_unix_connection(sock=connection)
+        talk = _Connection(self._endpoints, self._backend, uid, self._version, reader, writer)
         try:
-            await _Connection(self._endpoints, self._backend, uid, self._version, reader, writer).run()
-        except (ConnectionError, h11.ProtocolError) as error:
+            await talk.run()
+        except h11.RemoteProtocolError as error:
+            await talk.refuse(error)
+        except ConnectionError as error:
             log.debug("A LocalAPI connection ended: %s", error)
         finally:
             writer.close()
@@ -114,13 +117,18 @@ class _Connection:
             while isinstance(event := await self._next_event(), h11.Data):
                 body += event.data
                 if len(body) > BODY_LIMIT_BYTES:
-                    await self._send(Response(413, b"the body is too large\n"), head)
+                    await self._send(Response(413, b"the body is too large\n", TEXT), head.method)
                     return
             if event is None or not await self._answer(head, bytes(body)):
                 return
             if self._http.our_state is h11.MUST_CLOSE:
                 return
             self._http.start_next_cycle()
+
+    async def refuse(self, error: h11.RemoteProtocolError) -> None:
+        """Say of bytes that are no HTTP what is wrong with them, where an answer is still due."""
+        if self._http.our_state in (h11.IDLE, h11.SEND_RESPONSE):
+            await self._send(Response(error.error_status_hint, f"{error}\n".encode(), TEXT), b"")
 
     async def _next_event(self) -> h11.Event | None:
         """The next event of the request; None at the end of the connection."""
@@ -167,7 +175,7 @@ class _Connection:
             log.exception("A LocalAPI request failed in an unforeseen way; please report this.")
             found = failure(InternalError("burid failed in an unforeseen way; its log says more."))
         if isinstance(found, Response):
-            await self._send(found, head)
+            await self._send(found, head.method)
             return
         with found.source as pieces:
             await self._stream(found, pieces)
@@ -188,12 +196,12 @@ class _Connection:
             rights_of(self._uid, operator),
         )
 
-    async def _send(self, response: Response, head: h11.Request) -> None:
+    async def _send(self, response: Response, method: bytes) -> None:
         headers = [*self._common, *response.headers]
         if response.status != 204:
             headers += [("Content-Type", response.content_type), ("Content-Length", str(len(response.body)))]
         self._write(h11.Response(status_code=response.status, headers=headers))
-        if response.body and head.method != b"HEAD":
+        if response.body and method != b"HEAD":
             self._write(h11.Data(data=response.body))
         self._write(h11.EndOfMessage())
         await self._writer.drain()
