@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 
-from buri.control.presence import OFFLINE_GRACE_S
+from buri.control.edit import PutNode
+from buri.control.presence import CHECKPOINT_S, OFFLINE_GRACE_S, RETRY_S
+from buri.core.errors import SystemFault
 from buri.core.keys import NodePublic
-from buri.testing.controlworld import World
+from buri.testing.controlworld import FakeJournal, World
 
 
 def test_a_reconnect_within_the_grace_is_no_news() -> None:
@@ -122,5 +124,49 @@ def test_the_relay_admits_good_keys_alone() -> None:
         assert len(admitted) == count
         world.clock.advance(3601)
         assert admitted[-1] == frozenset()
+
+    asyncio.run(scenario())
+
+
+def test_a_store_that_fails_for_a_while_does_not_keep_a_node_online() -> None:
+    async def scenario() -> None:
+        journal = FakeJournal()
+        world = World(journal=journal)
+        node = world.machine("node")
+        await node.join(await world.auth_key())
+        netmap = await node.open()
+        netmap.stream.close()
+        journal.fail_with = SystemFault("The disk is full.")
+        world.clock.advance(OFFLINE_GRACE_S)
+        await asyncio.sleep(0)
+        assert world.admin.node("node").online
+        journal.fail_with = None
+        world.clock.advance(RETRY_S)
+        assert not world.admin.node("node").online
+
+    asyncio.run(scenario())
+
+
+def test_when_online_nodes_were_seen_is_kept_now_and_then_and_at_the_end() -> None:
+    async def scenario() -> None:
+        journal = FakeJournal()
+        world = World(journal=journal)
+        key = await world.auth_key()
+        here, gone = world.machine("here"), world.machine("gone")
+        await here.join(key)
+        await gone.join(key)
+        netmap = await here.open()
+        await netmap.read_all()
+
+        def seen() -> dict[str, float]:
+            nodes = (write.node for write in journal.written if isinstance(write, PutNode))
+            return {node.name: node.last_seen_s for node in nodes}
+
+        start_s = world.clock.wall_s()
+        world.clock.advance(CHECKPOINT_S)
+        assert seen() == {"here": start_s + CHECKPOINT_S, "gone": start_s}
+        world.clock.advance(10)
+        await world.coordinator.close()
+        assert seen() == {"here": start_s + CHECKPOINT_S + 10, "gone": start_s}
 
     asyncio.run(scenario())
