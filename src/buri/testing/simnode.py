@@ -296,7 +296,6 @@ class SimNode:
                 case relay_machine.PreferRelay():
                     orders.append(port.PreferRelay(intent.region, intent.preferred))
                 case relay_machine.CloseRelay():
-                    self.paths.handle_relay_down(intent.region, self.world.timeline.now)
                     orders.append(port.CloseRelay(intent.region))
         return orders
 

@@ -36,6 +36,10 @@ counters! {
     stun_rx,
     handshakes_done,
     handshakes_failed,
+    /// A peer's sessions were forgotten: nothing came for nine minutes.
+    sessions_zeroed,
+    /// A peer in the table has an impossible key.
+    peers_refused,
     /// After Rebind no socket could be had.
     rebinds_failed,
     /// The kernel refused a train; the socket sends singly from then on.

@@ -84,12 +84,11 @@ impl Shared {
         self.stop.load(Ordering::Acquire)
     }
 
-    /// What has come in since the last call; costs one load when nothing has.
+    /// What has come in since the last call; costs one swap when nothing has. Who is woken clears `wake` first, then looks.
     pub fn take_letters(&self) -> Option<Letters> {
         if !self.waiting.swap(false, Ordering::AcqRel) {
             return None;
         }
-        self.wake.clear();
         Some(std::mem::take(&mut *lock(&self.letters)))
     }
 

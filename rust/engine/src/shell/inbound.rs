@@ -5,11 +5,11 @@ use std::ops::Range;
 use super::events::Event;
 use super::node::Node;
 use super::relays::{News, Relayed};
-use super::sessions::Source;
 use crate::filter::{Headers, Refusal};
 use crate::routes::PeerIndex;
 use crate::udp::receive::{Message, Receiver};
 use crate::udp::{classify, Class};
+use crate::wireguard::Source;
 
 /// Calls for datagrams in one turn; each brings up to eight trains.
 const RECEIVES_A_TURN: usize = 2;
@@ -45,27 +45,46 @@ impl Node {
     }
 
     fn take_message(&mut self, arena: &mut [u8], message: &Message) {
-        let end = message.start + message.len;
-        let source = Source::Udp(message.source);
-        let mut start = message.start;
-        while start < end {
-            let stop = (start + message.segment).min(end);
-            self.counters.udp_rx_datagrams += 1;
-            match classify(&arena[start..stop]) {
-                Class::WireGuard => self.take_wireguard(arena, start..stop, source),
+        let Message { source, start, len, segment } = *message;
+        let end = start + len;
+        self.counters.udp_rx_datagrams += len.div_ceil(segment) as u64;
+        // A train has one sender and, but for the last, one length: what its first datagram is, all are, as a rule.
+        let mut at = start;
+        while at < end {
+            let stop = (at + segment).min(end);
+            match classify(&arena[at..stop]) {
+                Class::WireGuard => {
+                    let run = at..self.wireguard_end(arena, at, end, segment);
+                    at = run.end;
+                    self.take_wireguard(arena, run, segment, Source::Udp(source));
+                    continue;
+                }
                 Class::Disco => {
                     self.counters.disco_rx += 1;
-                    let data = Box::from(&arena[start..stop]);
-                    self.events.push(Event::DiscoByUdp { source: message.source, data });
+                    self.events.push(Event::DiscoByUdp { source, data: Box::from(&arena[at..stop]) });
                 }
                 Class::Stun => {
                     self.counters.stun_rx += 1;
-                    self.events.push(Event::Stun { source: message.source, data: Box::from(&arena[start..stop]) });
+                    self.events.push(Event::Stun { source, data: Box::from(&arena[at..stop]) });
                 }
                 Class::Unknown => self.counters.drop_in_unknown += 1,
             }
-            start = stop;
+            at = stop;
         }
+    }
+
+    /// Where a run of WireGuard messages that begins at `at` ends.
+    #[inline]
+    fn wireguard_end(&self, arena: &[u8], at: usize, end: usize, segment: usize) -> usize {
+        let mut next = at;
+        while next < end {
+            let stop = (next + segment).min(end);
+            if classify(&arena[next..stop]) != Class::WireGuard {
+                break;
+            }
+            next = stop;
+        }
+        next
     }
 
     /// Handle what relays brought and said; whether packets came.
@@ -80,7 +99,7 @@ impl Node {
             let packet = &inbox.arena[start..start + len];
             match classify(packet) {
                 Class::WireGuard => {
-                    self.take_wireguard(&mut inbox.arena, start..start + len, Source::Relay { region, key });
+                    self.take_wireguard(&mut inbox.arena, start..start + len, len, Source::Relay { region, key });
                 }
                 Class::Disco => {
                     self.counters.disco_rx += 1;

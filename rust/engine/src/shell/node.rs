@@ -14,7 +14,7 @@ use super::events::Event;
 use super::peers::Peers;
 use super::poller::{Interest, Poller, Ready};
 use super::relays::Relays;
-use super::sessions::Sessions;
+use super::sessions::{wireguard_now, Sessions};
 use crate::filter::Filter;
 use crate::routes::Routes;
 use crate::tun::coalesce::{Allowed, Coalescer};
@@ -22,6 +22,7 @@ use crate::tun::device::READ_BYTES;
 use crate::tun::{Device, Features};
 use crate::udp::send::Report;
 use crate::udp::{Options, Outbox, Pair, Receiver};
+use crate::wireguard;
 
 /// What WireGuard adds to a packet: header and tag.
 pub(super) const OVERHEAD_BYTES: usize = 32;
@@ -56,9 +57,12 @@ pub struct Node {
     pub(super) report: Report,
     pub(super) mtu: usize,
     pub(super) now: Instant,
+    pub(super) wireguard_now: wireguard::Instant,
     spin: Duration,
     /// What was read from the device; empty while in use.
     pub(super) packet: Vec<u8>,
+    /// Segments before they are sealed; empty while in use.
+    pub(super) plain_packets: Vec<u8>,
     /// A packet on its way to a relay alone; empty while in use.
     pub(super) sealed: Vec<u8>,
     pub(super) tun: Option<Device>,
@@ -101,7 +105,7 @@ impl Node {
             filter: Filter::default(),
             routes: Routes::default(),
             peers: Peers::default(),
-            sessions: Sessions::new(&config.private_key, Instant::now()),
+            sessions: Sessions::new(&config.private_key, usize::from(config.mtu))?,
             relays: Relays::new(&config.private_key, config.mark),
             plain: HashSet::new(),
             counters,
@@ -109,10 +113,12 @@ impl Node {
             report: Report::default(),
             mtu: usize::from(config.mtu),
             now: Instant::now(),
+            wireguard_now: wireguard_now(),
             // Spinning on the only core would keep away whom we wait for.
             spin: if alone { Duration::ZERO } else { config.spin },
             packet: vec![0; READ_BYTES],
             sealed: vec![0; READ_BYTES + OVERHEAD_BYTES],
+            plain_packets: vec![0; 2 * READ_BYTES],
             tun,
         };
         node.watch_sockets()?;
@@ -140,6 +146,12 @@ impl Node {
         let mut last_packet: Option<Instant> = None;
         loop {
             self.shared.events.push_all(&mut self.events);
+            // Looked at after `wake` was cleared, so that the call to stop is never slept through.
+            if self.shared.should_stop() {
+                self.flush();
+                self.relays.close_all();
+                return Ok(());
+            }
             let spinning = last_packet.is_some_and(|at| self.now.duration_since(at) < self.spin);
             let timeout = if spinning { Some(Duration::ZERO) } else { self.time_left() };
             let ready = self
@@ -147,17 +159,20 @@ impl Node {
                 .wait(timeout)
                 .map_err(|error| format!("The packet engine cannot wait for packets ({error})."))?;
             self.now = Instant::now();
-            if self.shared.should_stop() {
-                self.flush();
-                self.relays.close_all();
-                return Ok(());
+            self.wireguard_now = wireguard_now();
+            if (0..ready).any(|index| self.poller.ready(index).token == TOKEN_WAKE) {
+                self.shared.wake.clear();
             }
+            // First: what was ordered before a packet came holds for it.
+            self.take_letters();
             let mut packets = false;
             for index in 0..ready {
                 packets |= self.serve(self.poller.ready(index))?;
             }
-            self.take_letters();
-            self.run_timers();
+            if self.relays.next_deadline().is_some_and(|at| at <= self.now) {
+                self.relays.run_timers(self.now, &self.poller);
+            }
+            self.drive_sessions();
             self.flush();
             self.relays.flush(self.now, &self.poller);
             self.handle_inbox();
@@ -234,22 +249,53 @@ impl Node {
         }
     }
 
+    /// How long the thread may sleep; None: until something comes.
+    fn time_left(&self) -> Option<Duration> {
+        let relays = self.relays.next_deadline().map(|at| at.saturating_duration_since(self.now));
+        match (self.sessions_left(), relays) {
+            (Some(sessions), Some(relays)) => Some(sessions.min(relays)),
+            (sessions, relays) => sessions.or(relays),
+        }
+    }
+
     fn stats(&self) -> Stats {
-        let age = |at: Option<Instant>| at.map(|at| self.now.saturating_duration_since(at).as_secs_f64());
+        let age = |at: Option<wireguard::Instant>| at.map(|at| self.wireguard_now.since(at).as_secs_f64());
         let peers = self
             .peers
             .iter()
-            .map(|(index, peer)| PeerStats {
-                key: peer.key,
-                rx_bytes: peer.rx_bytes,
-                tx_bytes: peer.tx_bytes,
-                handshake_age_s: self.handshake_age(index).map(|age| age.as_secs_f64()),
-                rx_age_s: age(peer.last_rx),
-                tx_age_s: age(peer.last_tx),
+            .map(|(_, peer)| {
+                let stats = self.sessions.stats(self.wireguard_now, peer.id);
+                PeerStats {
+                    key: peer.key,
+                    rx_bytes: peer.rx_bytes,
+                    tx_bytes: peer.tx_bytes,
+                    handshake_age_s: age(stats.last_handshake),
+                    rx_age_s: age(stats.last_received),
+                    tx_age_s: age(stats.last_sent),
+                }
             })
             .collect();
         let mut counters = self.counters.list();
         counters.push(("drop_events", self.shared.events.dropped()));
+        let core = self.sessions.counters();
+        counters.extend([
+            ("wireguard_initiations_sent", core.initiations_sent),
+            ("wireguard_responses_sent", core.responses_sent),
+            ("wireguard_cookies_sent", core.cookies_sent),
+            ("wireguard_cookies_received", core.cookies_received),
+            ("wireguard_keepalives_sent", core.keepalives_sent),
+            ("drop_wireguard_malformed", core.malformed),
+            ("drop_wireguard_bad_mac1", core.bad_mac1),
+            ("drop_wireguard_rate_limited", core.rate_limited),
+            ("drop_wireguard_bad_handshake", core.bad_handshake),
+            ("drop_wireguard_unknown_initiator", core.unknown_initiator),
+            ("drop_wireguard_stale_initiation", core.stale_initiation),
+            ("drop_wireguard_unknown_index", core.unknown_index),
+            ("drop_wireguard_expired_session", core.expired_session),
+            ("drop_wireguard_replayed", core.replayed),
+            ("drop_wireguard_bad_tag", core.bad_tag),
+            ("drop_wireguard_staged", core.staged_dropped),
+        ]);
         Stats { peers, counters }
     }
 }

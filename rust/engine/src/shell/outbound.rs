@@ -1,13 +1,14 @@
 //! Device → network: route, cut, seal in place, by UDP, by relay, or by both.
 
+use super::config::Key;
 use super::events::Event;
 use super::node::{Node, OVERHEAD_BYTES};
 use super::peers::Path;
-use super::sessions::HEADER_BYTES;
 use crate::filter::headers::Headers;
 use crate::routes::PeerIndex;
 use crate::tun::{virtio, Segments};
 use crate::udp::send::Route;
+use crate::wireguard::PeerId;
 
 /// What waits before it is sent although the turn goes on: about two full trains, so that the other end can begin.
 const FLUSH_BYTES: usize = 128 << 10;
@@ -51,84 +52,87 @@ impl Node {
         }
         self.filter.outbound(&headers);
         let path = peer.path;
+        let target = Target { id: peer.id, key: peer.key };
         if path.is_none() {
             self.counters.drop_out_no_path += count;
             return;
         }
-        if !self.has_session(index) {
+        if !self.sessions.can_send(self.wireguard_now, target.id) {
             self.stage(index, &segments);
             return;
         }
         if let Some(route) = path.udp {
-            self.send_by_udp(index, &route, path.relay, &segments);
+            self.send_by_udp(&target, &route, path.relay, &segments);
         } else if let Some(region) = path.relay {
-            self.send_segments_by_relay(index, region, &segments);
+            self.send_segments_by_relay(&target, region, &segments);
         }
     }
 
     /// Length on the wire of an inner packet: padded to 16 bytes, but not beyond the MTU (WireGuard, section 5.4.6).
     #[inline]
-    pub(super) fn wire_len(&self, inner: usize) -> usize {
+    fn wire_len(&self, inner: usize) -> usize {
         inner.next_multiple_of(16).min(self.mtu.max(inner)) + OVERHEAD_BYTES
     }
 
-    fn send_by_udp(&mut self, index: PeerIndex, route: &Route, also: Option<u32>, segments: &Segments<'_>) {
+    fn send_by_udp(&mut self, peer: &Target, route: &Route, also: Option<u32>, segments: &Segments<'_>) {
         let count = segments.count();
         let segment = self.wire_len(segments.len_of(0));
         let last = self.wire_len(segments.len_of(count - 1));
+        let mut plain = std::mem::take(&mut self.plain_packets);
         let mut at = 0;
         while at < count {
             let Some((granted, place)) = self.outbox.reserve(route, segment, count - at, last) else {
                 self.flush();
                 continue;
             };
-            let mut inner = 0;
-            for (number, slot) in place.chunks_mut(segment).enumerate() {
-                let len = segments.len_of(at + number);
-                fill(segments, at + number, len, slot);
-                inner += len;
-            }
-            if !self.sessions.seal(index, place, segment) {
+            let (len, stride) = lay_out(segments, at..at + granted, &mut plain);
+            if !self.sessions.seal(self.wireguard_now, peer.id, &plain[..len], stride, place, segment) {
                 let bytes = place.len();
                 self.outbox.give_back(route, granted, bytes);
                 self.counters.drop_out_no_session += (count - at) as u64;
-                return;
-            }
-            if let (Some(region), Some(peer)) = (also, self.peers.get(index)) {
-                for slot in place.chunks(segment) {
-                    self.relays.send(region, &peer.key, slot, false, &mut self.counters);
-                }
-            }
-            self.count_sent(index, inner);
-            at += granted;
-        }
-    }
-
-    fn send_segments_by_relay(&mut self, index: PeerIndex, region: u32, segments: &Segments<'_>) {
-        let mut sealed = std::mem::take(&mut self.sealed);
-        let mut inner = 0;
-        for number in 0..segments.count() {
-            let len = segments.len_of(number);
-            let wire = self.wire_len(len);
-            let slot = &mut sealed[..wire];
-            fill(segments, number, len, slot);
-            if !self.sessions.seal(index, slot, wire) {
-                self.counters.drop_out_no_session += (segments.count() - number) as u64;
                 break;
             }
-            inner += len;
-            if let Some(peer) = self.peers.get(index) {
-                self.relays.send(region, &peer.key, slot, false, &mut self.counters);
+            if let Some(region) = also {
+                for datagram in place.chunks(segment) {
+                    self.relays.send(region, &peer.key, datagram, false, &mut self.counters);
+                }
             }
+            self.count_sent(peer, len);
+            at += granted;
         }
-        self.sealed = sealed;
-        self.count_sent(index, inner);
+        self.plain_packets = plain;
     }
 
-    fn count_sent(&mut self, index: PeerIndex, bytes: usize) {
-        if let Some(peer) = self.peers.get_mut(index) {
+    fn send_segments_by_relay(&mut self, peer: &Target, region: u32, segments: &Segments<'_>) {
+        let count = segments.count();
+        let segment = self.wire_len(segments.len_of(0));
+        let last = self.wire_len(segments.len_of(count - 1));
+        let mut plain = std::mem::take(&mut self.plain_packets);
+        let mut sealed = std::mem::take(&mut self.sealed);
+        let a_time = (sealed.len() / segment).max(1);
+        let mut at = 0;
+        while at < count {
+            let granted = a_time.min(count - at);
+            let bytes = if at + granted == count { (granted - 1) * segment + last } else { granted * segment };
+            let (len, stride) = lay_out(segments, at..at + granted, &mut plain);
+            let train = &mut sealed[..bytes];
+            if !self.sessions.seal(self.wireguard_now, peer.id, &plain[..len], stride, train, segment) {
+                self.counters.drop_out_no_session += (count - at) as u64;
+                break;
+            }
+            for datagram in train.chunks(segment) {
+                self.relays.send(region, &peer.key, datagram, false, &mut self.counters);
+            }
+            self.count_sent(peer, len);
+            at += granted;
+        }
+        self.plain_packets = plain;
+        self.sealed = sealed;
+    }
+
+    fn count_sent(&mut self, target: &Target, bytes: usize) {
+        if let Some(peer) = self.peers.get_mut(target.id.index() as PeerIndex) {
             peer.tx_bytes += bytes as u64;
-            peer.last_tx = Some(self.now);
         }
     }
 
@@ -146,10 +150,21 @@ impl Node {
     }
 }
 
-/// Put segment `number` where it will be sealed: behind the room for the header, zeroes after it.
+/// Who a packet is for, as sealing and relays name it.
+struct Target {
+    id: PeerId,
+    key: Key,
+}
+
+/// Write a range of segments one after the other; their bytes together, and how far apart they begin.
 #[inline]
-fn fill(segments: &Segments<'_>, number: usize, len: usize, slot: &mut [u8]) {
-    let end = HEADER_BYTES + len;
-    segments.write(number, &mut slot[HEADER_BYTES..end]);
-    slot[end..].fill(0);
+fn lay_out(segments: &Segments<'_>, range: std::ops::Range<usize>, plain: &mut [u8]) -> (usize, usize) {
+    let stride = segments.len_of(range.start);
+    let mut end = 0;
+    for number in range {
+        let start = end;
+        end += segments.len_of(number);
+        segments.write(number, &mut plain[start..end]);
+    }
+    (end, stride)
 }

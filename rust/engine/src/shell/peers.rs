@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use super::config::Key;
 use crate::routes::{PeerIndex, Prefix};
 use crate::udp::send::Route;
+use crate::wireguard::PeerId;
 
 /// `PeerActive` and `PathFault` come at most this often for a peer.
 const TELL_EVERY: Duration = Duration::from_secs(1);
@@ -27,13 +28,13 @@ impl Path {
 
 pub struct Peer {
     pub key: Key,
+    /// Its name in the WireGuard core; the index of it is the place in this slab.
+    pub id: PeerId,
     pub allowed_ips: Vec<Prefix>,
     pub path: Path,
-    /// Bytes inside the tunnel.
+    /// Bytes of inner packets.
     pub rx_bytes: u64,
     pub tx_bytes: u64,
-    pub last_rx: Option<Instant>,
-    pub last_tx: Option<Instant>,
     /// Regions by which this peer was heard.
     pub seen_by: Vec<u32>,
     active_told: Option<Instant>,
@@ -64,11 +65,10 @@ impl Peer {
     }
 }
 
-/// A slab with a name for each place.
+/// A slab with a name for each place; the places are the core's.
 #[derive(Default)]
 pub struct Peers {
     slots: Vec<Option<Peer>>,
-    free: Vec<PeerIndex>,
     by_key: HashMap<Key, PeerIndex, RandomState>,
 }
 
@@ -87,37 +87,29 @@ impl Peers {
         self.slots.get_mut(index as usize)?.as_mut()
     }
 
-    pub fn insert(&mut self, key: Key) -> PeerIndex {
-        let peer = Peer {
+    pub fn insert(&mut self, key: Key, id: PeerId) -> PeerIndex {
+        let at = id.index();
+        if self.slots.len() <= at {
+            self.slots.resize_with(at + 1, || None);
+        }
+        self.slots[at] = Some(Peer {
             key,
+            id,
             allowed_ips: Vec::new(),
             path: Path::default(),
             rx_bytes: 0,
             tx_bytes: 0,
-            last_rx: None,
-            last_tx: None,
             seen_by: Vec::new(),
             active_told: None,
             fault_told: None,
-        };
-        let index = match self.free.pop() {
-            Some(index) => {
-                self.slots[index as usize] = Some(peer);
-                index
-            }
-            None => {
-                self.slots.push(Some(peer));
-                (self.slots.len() - 1) as PeerIndex
-            }
-        };
-        self.by_key.insert(key, index);
-        index
+        });
+        self.by_key.insert(key, at as PeerIndex);
+        at as PeerIndex
     }
 
     pub fn remove(&mut self, index: PeerIndex) -> Option<Peer> {
         let peer = self.slots.get_mut(index as usize)?.take()?;
         self.by_key.remove(&peer.key);
-        self.free.push(index);
         Some(peer)
     }
 

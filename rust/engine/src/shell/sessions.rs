@@ -1,247 +1,272 @@
-//! The seam to the WireGuard core: sessions by peer, and what their messages and timers mean for the node.
+//! The seam to the WireGuard core: when it is called, and what becomes of what it gives back.
 //!
-//! The core behind it is `boringtun` until `wireguard` stands; only this file knows.
+//! Trains are sealed and opened in groups, so that a cipher with wide lanes has something to fill them with.
 
-use std::net::SocketAddr;
 use std::ops::Range;
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, SystemTime};
 
-use boringtun::noise::errors::WireGuardError;
-use boringtun::noise::handshake::parse_handshake_anon;
-use boringtun::noise::rate_limiter::RateLimiter;
-use boringtun::noise::{Packet, Tunn, TunnResult};
-use boringtun::x25519::{PublicKey, StaticSecret};
+use ring::rand::{SecureRandom, SystemRandom};
+use zeroize::Zeroizing;
 
 use super::config::Key;
 use super::events::Event;
 use super::node::Node;
+use crate::aead::{OpenJob, Opened, SealJob};
 use crate::routes::PeerIndex;
 use crate::tun::Segments;
+use crate::wireguard::{self, Destination, Device, Kind, Out, PeerId, Source, Tai64N};
 
-/// Before the ciphertext: type, receiver, counter.
-pub(super) const HEADER_BYTES: usize = 16;
-const TAG_BYTES: usize = 16;
-const LARGEST_BYTES: usize = 70_000;
-const TIMERS_EVERY: Duration = Duration::from_millis(250);
-const HANDSHAKES_A_SECOND: u64 = 100;
+/// Packets sealed or opened at a time.
+const GROUP: usize = 8;
 
-/// Where a WireGuard message came from.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Source {
-    Udp(SocketAddr),
-    Relay { region: u32, key: Key },
-}
+/// Handshake messages a second above which a source must prove its address.
+const UNDER_LOAD_A_SECOND: u32 = 200;
 
 pub(super) struct Sessions {
-    private: StaticSecret,
-    public: PublicKey,
-    /// By the peer's place in the slab.
-    tunnels: Vec<Option<Tunn>>,
-    limiter: Arc<RateLimiter>,
-    next_timers: Instant,
-    buffer: Vec<u8>,
+    device: Device,
+    out: Out,
 }
 
 impl Sessions {
-    pub fn new(private: &Key, now: Instant) -> Sessions {
-        let private = StaticSecret::from(*private);
-        let public = PublicKey::from(&private);
-        Sessions {
-            private,
-            public,
-            tunnels: Vec::new(),
-            limiter: Arc::new(RateLimiter::new(&public, HANDSHAKES_A_SECOND)),
-            next_timers: now,
-            buffer: vec![0; LARGEST_BYTES],
-        }
+    /// Fails when the system gives no random bytes.
+    pub fn new(private: &Key, mtu: usize) -> std::io::Result<Sessions> {
+        let mut seed = Zeroizing::new([0u8; 32]);
+        SystemRandom::new().fill(&mut *seed).map_err(|_| std::io::Error::other("the system gives no random bytes"))?;
+        let config =
+            wireguard::Config { private_key: *private, seed: *seed, mtu, under_load_per_second: UNDER_LOAD_A_SECOND };
+        Ok(Sessions { device: Device::new(config), out: Out::new() })
     }
 
-    fn add(&mut self, index: PeerIndex, key: &Key) {
-        let at = index as usize;
-        if self.tunnels.len() <= at {
-            self.tunnels.resize_with(at + 1, || None);
-        }
-        let limiter = Some(Arc::clone(&self.limiter));
-        self.tunnels[at] = Some(Tunn::new(self.private.clone(), PublicKey::from(*key), None, None, index, limiter));
+    pub fn add(&mut self, key: Key) -> Option<PeerId> {
+        self.device.add_peer(key, None)
     }
 
-    fn get(&mut self, index: PeerIndex) -> Option<&mut Tunn> {
-        self.tunnels.get_mut(index as usize)?.as_mut()
+    pub fn remove(&mut self, peer: PeerId) {
+        self.device.remove_peer(peer);
     }
 
-    /// Seal every datagram of a train in place; false when there is no session after all.
-    pub fn seal(&mut self, index: PeerIndex, train: &mut [u8], stride: usize) -> bool {
-        let Some(Some(tunnel)) = self.tunnels.get_mut(index as usize) else { return false };
-        for slot in train.chunks_mut(stride) {
-            let inner = HEADER_BYTES..slot.len() - TAG_BYTES;
-            match tunnel.encapsulate(&slot[inner], &mut self.buffer) {
-                TunnResult::WriteToNetwork(sealed) if sealed.len() == slot.len() => slot.copy_from_slice(sealed),
-                _ => return false,
+    pub fn stats(&self, now: wireguard::Instant, peer: PeerId) -> wireguard::PeerStats {
+        self.device.peer_stats(now, peer).unwrap_or_default()
+    }
+
+    pub fn counters(&self) -> wireguard::Counters {
+        self.device.counters()
+    }
+
+    /// Seal a train: packet i of `inner` (one every `inner_stride` bytes, the last one of `inner_last`) goes to place i of
+    /// `train`. False when there is no session, or it is used up; the train is worthless then.
+    #[inline]
+    pub fn seal(
+        &mut self,
+        now: wireguard::Instant,
+        peer: PeerId,
+        inner: &[u8],
+        inner_stride: usize,
+        train: &mut [u8],
+        stride: usize,
+    ) -> bool {
+        let Some(mut sealer) = self.device.sealer(now, peer) else { return false };
+        let mut left = inner.len().div_ceil(inner_stride);
+        let mut packets = inner.chunks(inner_stride);
+        let mut places = train.chunks_mut(stride);
+        while left >= GROUP {
+            let mut jobs: [SealJob<'_>; GROUP] = std::array::from_fn(|_| {
+                SealJob::new(packets.next().unwrap_or_default(), places.next().unwrap_or_default())
+            });
+            if !sealer.seal(&mut jobs) {
+                return false;
             }
+            left -= GROUP;
         }
-        true
+        packets.zip(places).all(|(packet, place)| sealer.seal_one(packet, place).is_some())
+    }
+
+    #[inline]
+    pub fn can_send(&mut self, now: wireguard::Instant, peer: PeerId) -> bool {
+        self.device.sealer(now, peer).is_some()
     }
 }
 
 impl Node {
-    /// Change our key: every session ends.
+    /// Change our key: every session ends, and so does every relay connection.
     pub(super) fn set_private_key(&mut self, key: &Key) {
-        self.sessions = Sessions::new(key, self.now);
+        self.sessions.device.set_private_key(*key);
         self.relays.set_private_key(key);
-        for (index, peer) in self.peers.iter() {
-            self.sessions.add(index, &peer.key);
-        }
-    }
-
-    pub(super) fn add_session(&mut self, index: PeerIndex, key: &Key) {
-        self.sessions.add(index, key);
-    }
-
-    pub(super) fn drop_session(&mut self, index: PeerIndex) {
-        if let Some(slot) = self.sessions.tunnels.get_mut(index as usize) {
-            *slot = None;
-        }
-    }
-
-    pub(super) fn handshake_age(&self, index: PeerIndex) -> Option<Duration> {
-        self.sessions.tunnels.get(index as usize)?.as_ref()?.stats().0
-    }
-
-    #[inline]
-    pub(super) fn has_session(&mut self, index: PeerIndex) -> bool {
-        self.sessions.get(index).is_some_and(|tunnel| tunnel.stats().0.is_some())
     }
 
     /// Keep packets until there is a session, and ask for one.
     pub(super) fn stage(&mut self, index: PeerIndex, segments: &Segments<'_>) {
+        let Some(id) = self.peers.get(index).map(|peer| peer.id) else { return };
+        let mut plain = std::mem::take(&mut self.plain_packets);
         for number in 0..segments.count() {
-            let mut packet = vec![0; segments.len_of(number)];
-            segments.write(number, &mut packet);
-            self.drive(index, None, |tunnel, buffer| tunnel.encapsulate(&packet, buffer));
-        }
-    }
-
-    /// A WireGuard message at `place` of the arena.
-    pub(super) fn take_wireguard(&mut self, arena: &mut [u8], place: Range<usize>, source: Source) {
-        let message = &arena[place.clone()];
-        let index = match Tunn::parse_incoming_packet(message) {
-            Ok(Packet::HandshakeInit(init)) => {
-                parse_handshake_anon(&self.sessions.private, &self.sessions.public, &init)
-                    .ok()
-                    .and_then(|half| self.peers.find(&half.peer_static_public))
+            let packet = &mut plain[..segments.len_of(number)];
+            segments.write(number, packet);
+            if !self.sessions.device.stage(self.wireguard_now, id, packet) {
+                self.counters.drop_out_no_session += 1;
             }
-            Ok(Packet::HandshakeResponse(packet)) => Some(packet.receiver_idx >> 8),
-            Ok(Packet::PacketCookieReply(packet)) => Some(packet.receiver_idx >> 8),
-            Ok(Packet::PacketData(packet)) => Some(packet.receiver_idx >> 8),
-            Err(_) => None,
-        };
-        let Some(index) = index.filter(|index| self.peers.get(*index).is_some()) else {
-            self.counters.drop_in_unauthentic += 1;
-            return;
-        };
-        let had = self.handshake_age(index);
-        let message = message.to_vec();
-        let refused = self.counters.drop_in_unauthentic;
-        let opened = self.drive(index, Some(source), |tunnel, buffer| tunnel.decapsulate(None, &message, buffer));
-        if self.counters.drop_in_unauthentic == refused {
-            self.heard(index, source);
-        }
-        if self.handshake_age(index).is_some_and(|age| had.is_none_or(|had| age < had)) {
-            self.counters.handshakes_done += 1;
-            if let Some(peer) = self.peers.get(index) {
-                self.events.push(Event::HandshakeDone(peer.key));
-            }
-            // What waited for the session goes out now.
-            while self.sent_something(index, source) {}
-        }
-        if let Some(len) = opened {
-            arena[place.start..place.start + len].copy_from_slice(&self.sessions.buffer[..len]);
-            self.deliver(arena, place.start..place.start + len, index);
-        }
-    }
-
-    fn heard(&mut self, index: PeerIndex, source: Source) {
-        let Some(peer) = self.peers.get_mut(index) else { return };
-        peer.last_rx = Some(self.now);
-        if let Source::Relay { region, key } = source {
-            if !peer.seen_by.contains(&region) {
-                peer.seen_by.push(region);
-                self.events.push(Event::RelayPeerSeen { region, key });
+            if let Some(peer) = self.peers.get_mut(index) {
+                peer.tx_bytes += segments.len_of(number) as u64;
             }
         }
+        self.plain_packets = plain;
     }
 
-    fn sent_something(&mut self, index: PeerIndex, source: Source) -> bool {
-        let before = self.outbox.bytes();
-        self.drive(index, Some(source), |tunnel, buffer| tunnel.decapsulate(None, &[], buffer));
-        self.outbox.bytes() > before
-    }
-
-    /// Let the core do something for a peer, and do what it wants done: the length of an inner packet in its buffer, if any.
-    fn drive(
-        &mut self,
-        index: PeerIndex,
-        source: Option<Source>,
-        act: impl for<'a> FnOnce(&mut Tunn, &'a mut [u8]) -> TunnResult<'a>,
-    ) -> Option<usize> {
-        let mut buffer = std::mem::take(&mut self.sessions.buffer);
-        let result = self.sessions.get(index).map(|tunnel| act(tunnel, &mut buffer));
-        let opened = match result {
-            Some(TunnResult::WriteToNetwork(message)) => {
-                self.answer(index, source, message);
-                None
-            }
-            Some(TunnResult::WriteToTunnelV4(packet, _) | TunnResult::WriteToTunnelV6(packet, _)) => Some(packet.len()),
-            Some(TunnResult::Err(WireGuardError::ConnectionExpired)) => {
-                self.counters.handshakes_failed += 1;
-                if let Some(peer) = self.peers.get(index) {
-                    self.events.push(Event::HandshakeFailed(peer.key));
+    /// A run of WireGuard messages at `place` of the arena, one every `stride` bytes.
+    pub(super) fn take_wireguard(&mut self, arena: &mut [u8], place: Range<usize>, stride: usize, source: Source) {
+        let mut at = place.start;
+        while at < place.end {
+            let end = (at + stride).min(place.end);
+            match wireguard::classify(&arena[at..end]) {
+                Some(Kind::Data(receiver)) => at = self.open_data(arena, at..place.end, stride, receiver, source),
+                Some(Kind::Handshake) => {
+                    let sessions = &mut self.sessions;
+                    let message = &arena[at..end];
+                    let known =
+                        sessions.device.handle_handshake(self.wireguard_now, source, message, &mut sessions.out);
+                    match known {
+                        Some(peer) => self.heard(peer, source),
+                        None => self.counters.drop_in_unauthentic += 1,
+                    }
+                    at = end;
                 }
-                None
+                None => {
+                    self.counters.drop_in_unauthentic += 1;
+                    at = end;
+                }
             }
-            Some(TunnResult::Err(_)) => {
-                self.counters.drop_in_unauthentic += u64::from(source.is_some());
-                None
+        }
+    }
+
+    /// Open up to a group of data messages to one receiver; where the next message begins.
+    fn open_data(
+        &mut self,
+        arena: &mut [u8],
+        place: Range<usize>,
+        stride: usize,
+        receiver: u32,
+        source: Source,
+    ) -> usize {
+        let mut places: [Range<usize>; GROUP] = std::array::from_fn(|_| 0..0);
+        let mut results: [Opened; GROUP] = std::array::from_fn(|_| Opened::Pending);
+        let mut count = 0;
+        let mut at = place.start;
+        let sessions = &mut self.sessions;
+        let now = self.wireguard_now;
+        let whole_group = place.start + GROUP * stride <= place.end
+            // The core opens one session's messages at a time; at a rekey two sessions may share a train.
+            && (1..GROUP).all(|number| {
+                let at = place.start + number * stride;
+                arena[at..at + 8] == arena[place.start..place.start + 8]
+            });
+        let peer = if whole_group {
+            let group = &mut arena[place.start..place.start + GROUP * stride];
+            let mut datagrams = group.chunks_mut(stride);
+            let mut jobs: [OpenJob<'_>; GROUP] =
+                std::array::from_fn(|_| OpenJob::new(datagrams.next().unwrap_or_default()));
+            let peer = sessions.device.open(now, receiver, &mut jobs, &mut sessions.out);
+            for (number, job) in jobs.into_iter().enumerate() {
+                results[number] = job.result;
+                places[number] = at..at + stride;
+                at += stride;
             }
-            Some(TunnResult::Done) | None => None,
+            count = GROUP;
+            peer
+        } else {
+            let end = (at + stride).min(place.end);
+            let mut jobs = [OpenJob::new(&mut arena[at..end])];
+            let peer = sessions.device.open(now, receiver, &mut jobs, &mut sessions.out);
+            let [job] = jobs;
+            results[0] = job.result;
+            places[0] = at..end;
+            count += 1;
+            at = end;
+            peer
         };
-        self.sessions.buffer = buffer;
-        opened
+        let Some(peer) = peer else {
+            self.counters.drop_in_unauthentic += count as u64;
+            return at;
+        };
+        self.heard(peer, source);
+        for (place, result) in places[..count].iter().zip(&results) {
+            match result {
+                // An empty packet is a keepalive.
+                Opened::Plaintext(range) if range.is_empty() => {}
+                Opened::Plaintext(range) => {
+                    self.deliver(arena, place.start + range.start..place.start + range.end, peer.index() as PeerIndex);
+                }
+                _ => self.counters.drop_in_unauthentic += 1,
+            }
+        }
+        at
     }
 
-    /// Send a message by the peer's path; without one, to where the question came from.
-    fn answer(&mut self, index: PeerIndex, source: Option<Source>, message: &[u8]) {
-        let Some(path) = self.peers.get(index).map(|peer| peer.path) else { return };
-        if !path.is_none() {
-            self.send_sealed(&path, index, message);
-            return;
-        }
-        match source {
-            Some(Source::Udp(to)) => self.send_datagram(to, message),
-            Some(Source::Relay { region, key }) => self.relays.send(region, &key, message, false, &mut self.counters),
-            None => self.counters.drop_out_no_path += 1,
-        }
-    }
-
-    pub(super) fn run_timers(&mut self) {
-        if self.relays.next_deadline().is_some_and(|at| at <= self.now) {
-            self.relays.run_timers(self.now, &self.poller);
-        }
-        if self.now < self.sessions.next_timers {
-            return;
-        }
-        self.sessions.next_timers = self.now + TIMERS_EVERY;
-        self.sessions.limiter.reset_count();
-        for index in 0..self.sessions.tunnels.len() {
-            self.drive(index as PeerIndex, None, |tunnel, buffer| tunnel.update_timers(buffer));
+    #[inline]
+    fn heard(&mut self, peer: PeerId, source: Source) {
+        let Source::Relay { region, .. } = source else { return };
+        let Some(peer) = self.peers.get_mut(peer.index() as PeerIndex) else { return };
+        if !peer.seen_by.contains(&region) {
+            peer.seen_by.push(region);
+            self.events.push(Event::RelayPeerSeen { region, key: peer.key });
         }
     }
 
-    /// How long the thread may sleep.
-    pub(super) fn time_left(&self) -> Option<Duration> {
-        let timers = self.sessions.next_timers;
-        let next = self.relays.next_deadline().map_or(timers, |relays| relays.min(timers));
-        Some(next.saturating_duration_since(self.now))
+    /// Let the core do what is due, then send what it made and tell what it tells. Once a turn, before sleeping.
+    pub(super) fn drive_sessions(&mut self) {
+        let sessions = &mut self.sessions;
+        if sessions.device.next_timeout().is_some_and(|at| at <= self.wireguard_now) {
+            // A clock before 1970 only makes our handshakes look old.
+            let since_epoch = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
+            sessions.device.handle_timeout(self.wireguard_now, Tai64N::from_unix(since_epoch), &mut sessions.out);
+        }
+        while let Some(outgoing) = self.sessions.out.packets.pop_front() {
+            self.send_outgoing(outgoing.to, &outgoing.bytes);
+        }
+        while let Some(event) = self.sessions.out.events.pop_front() {
+            self.tell_session(event);
+        }
     }
+
+    fn send_outgoing(&mut self, to: Destination, message: &[u8]) {
+        match to {
+            Destination::Peer(peer) => {
+                let index = peer.index() as PeerIndex;
+                match self.peers.get(index).map(|peer| peer.path).filter(|path| !path.is_none()) {
+                    Some(path) => self.send_sealed(&path, index, message),
+                    None => self.counters.drop_out_no_path += 1,
+                }
+            }
+            Destination::Source(Source::Udp(to)) => self.send_datagram(to, message),
+            Destination::Source(Source::Relay { region, key }) => {
+                self.relays.send(region, &key, message, false, &mut self.counters);
+            }
+        }
+    }
+
+    fn tell_session(&mut self, event: wireguard::Event) {
+        let key = |node: &Node, peer: PeerId| node.peers.get(peer.index() as PeerIndex).map(|peer| peer.key);
+        match event {
+            wireguard::Event::HandshakeDone { peer, .. } => {
+                self.counters.handshakes_done += 1;
+                self.events.extend(key(self, peer).map(Event::HandshakeDone));
+            }
+            wireguard::Event::HandshakeExpired { peer } => {
+                self.counters.handshakes_failed += 1;
+                self.events.extend(key(self, peer).map(Event::HandshakeFailed));
+            }
+            wireguard::Event::SessionsZeroed { .. } => self.counters.sessions_zeroed += 1,
+        }
+    }
+
+    /// How long until the core wants to be called.
+    pub(super) fn sessions_left(&self) -> Option<Duration> {
+        self.sessions.device.next_timeout().map(|at| at.since(self.wireguard_now))
+    }
+}
+
+/// The clock of sessions goes on while the machine sleeps: keys age then, too.
+pub(super) fn wireguard_now() -> wireguard::Instant {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: `time` outlives the call, which only fails for clocks that do not exist.
+    unsafe { libc::clock_gettime(libc::CLOCK_BOOTTIME, &mut time) };
+    wireguard::Instant::from_nanos(time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64)
 }

@@ -55,9 +55,12 @@ impl Node {
         let index = match self.peers.find(&spec.key) {
             Some(index) => index,
             None => {
-                let index = self.peers.insert(spec.key);
-                self.add_session(index, &spec.key);
-                index
+                // Keys of small order are nobody's: such a peer could never be reached.
+                let Some(id) = self.sessions.add(spec.key) else {
+                    self.counters.peers_refused += 1;
+                    return;
+                };
+                self.peers.insert(spec.key, id)
             }
         };
         let Some(peer) = self.peers.get_mut(index) else { return };
@@ -77,7 +80,7 @@ impl Node {
         for prefix in &peer.allowed_ips {
             self.routes.remove(*prefix, index);
         }
-        self.drop_session(index);
+        self.sessions.remove(peer.id);
         if peer.path.udp.is_some_and(|route| route.plain) {
             self.collect_plain();
         }
