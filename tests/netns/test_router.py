@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import ctypes
 import json
-import os
 import subprocess
 from collections.abc import Iterator
 from ipaddress import ip_address, ip_network
@@ -16,11 +14,9 @@ from buri.core.errors import SystemFault
 from buri.netio.netlink import Netlink, Rule
 from buri.node.router import RouterConfig
 from buri.node.router.linux import MARK, MARK_MASK, RULES, TABLE, LinuxRouter, in_use, remove_rules
+from buri.testing.namespace import own_network
 
 pytestmark = pytest.mark.root
-
-LIBC = ctypes.CDLL(None, use_errno=True)  # os.unshare came with Python 3.12
-CLONE_NEWNET = 0x40000000
 
 CONFIG = RouterConfig(
     addresses=(ip_address("100.64.0.1"), ip_address("fd7a:115c:a1e0::1")),
@@ -36,14 +32,9 @@ def ip(*words: str) -> Any:
 @pytest.fixture
 def interface() -> Iterator[str]:
     """A TUN-like interface in a fresh namespace, which the test's own thread stands in while it runs."""
-    home = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
-    assert LIBC.unshare(CLONE_NEWNET) == 0
-    try:
+    with own_network():
         subprocess.run(["ip", "tuntap", "add", "dev", "buri7", "mode", "tun"], check=True)
         yield "buri7"
-    finally:
-        assert LIBC.setns(home, CLONE_NEWNET) == 0
-        os.close(home)
 
 
 def addresses(interface: str) -> set[str]:

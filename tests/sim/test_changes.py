@@ -59,6 +59,22 @@ def test_a_path_that_is_silent_one_way_only_is_left_as_well() -> None:
     assert pair.talk.lost_between(start + TRUST_S + 0.5, pair.now - 1) == []
 
 
+def test_a_route_through_another_relay_is_forgotten_when_we_hang_up_there() -> None:
+    pair = Pair(15, HARD, HARD)
+    pair.world.timeline.run(5)
+    pair.a.paths.handle_relay_peer_seen(2, pair.b.key, pair.now)
+    pair.a.relays.use(2, pair.now)
+    assert pair.a.path_to(pair.b).relay_region == 2
+    pair.talk.stop()
+    pair.world.timeline.run(200)
+
+    assert pair.a.path_to(pair.b).relay_region == 1
+    start = pair.now
+    talk = Conversation(pair.a, pair.b)
+    pair.world.timeline.run(5)
+    assert talk.lost_between(start, pair.now - 1) == []
+
+
 def test_a_nat_that_forgets_its_mappings_costs_seconds() -> None:
     pair = Pair(3)
     pair.wait_direct(5)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from ipaddress import IPv4Network
+from ipaddress import IPv4Network, IPv6Address
 
 import pytest
 
+from buri.core.addresses import AddrPort
 from buri.testing.nat import EASY, FULL_CONE, HARD, Dependence, NatModel
 from buri.testing.simnode import SimNode
 from buri.testing.simworld import Conversation, World
@@ -119,6 +120,20 @@ def test_a_node_with_a_public_address_is_reached_from_behind_a_hard_nat() -> Non
     Conversation(b, a)
 
     assert world.timeline.run_until(lambda: direct(a, b) and direct(b, a), within_s=2), world
+
+
+def test_hard_nats_do_not_matter_to_two_hosts_with_ipv6() -> None:
+    world = World(seed=13)
+    world.add_relay(1)
+    a, b = world.add_node("a", world.add_home(HARD)), world.add_node("b", world.add_home(HARD))
+    for number, node in enumerate((a, b), start=1):
+        node.host.plug(world.internet, IPv6Address(f"2001:db8::{number}"))
+        node.link_changed()
+    world.settle()
+    Conversation(a, b)
+
+    assert world.timeline.run_until(lambda: direct(a, b) and direct(b, a), within_s=5), world
+    assert a.path_to(b).address == AddrPort(IPv6Address("2001:db8::2"), 41641)
 
 
 def test_two_percent_loss_neither_flaps_nor_stops_a_path() -> None:

@@ -14,7 +14,7 @@ from buri.core.errors import BuriError, NotPermittedError, UnreachableError
 from buri.wire import adminapi
 
 T = TypeVar("T")
-DEFAULT_STATE_DIR = "/var/lib/buri/server"
+DEFAULT_STATE_DIR = "/var/lib/buri-server"
 _MAX_SUN_PATH = 100
 
 

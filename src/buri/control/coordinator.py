@@ -25,6 +25,7 @@ from buri.control.snapshot import Snapshot
 from buri.control.store.database import FILE_NAME, Database
 from buri.control.store.lock import StateLock
 from buri.control.store.writer import Writer
+from buri.core.errors import InternalError, SystemFault
 from buri.core.keys import MachinePublic, NodePublic
 from buri.wire.tailcfg.derpmap import DERPMap
 from buri.wire.tailcfg.mapping import MapRequest
@@ -127,7 +128,12 @@ class Coordinator:
         if derp_map != self.ledger.head.derp_map:
             edit = Edit(self.ledger.head)
             edit.put_derp_map(derp_map)
-            self.ledger.enter(edit)
+            self.ledger.enter(edit).add_done_callback(lambda future: self._retry_derp_map(future, derp_map))
+
+    def _retry_derp_map(self, future: asyncio.Future[None], derp_map: DERPMap) -> None:
+        """A store that failed took back what was built on it, this too: say it again."""
+        if not future.cancelled() and isinstance(future.exception(), SystemFault | InternalError):
+            self.set_derp_map(derp_map)
 
     def relay_keys(self) -> frozenset[NodePublic]:
         """The node keys that the relay shall admit now: all authorized ones that have not expired."""

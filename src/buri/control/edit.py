@@ -130,7 +130,12 @@ def differing(old: NodeRecord, new: NodeRecord, now_s: float) -> Fields:
     if (old.expired(now_s), old.authorized) != (new.expired(now_s), new.authorized):
         fields |= Fields.STANDING | Fields.WHOLE
     # "Only non-zero members of a patch apply": what became empty needs the whole node.
-    if (fields & Fields.ENDPOINTS and not new.endpoints) or (fields & Fields.HOME_DERP and not new.home_derp):
+    emptied = (
+        (Fields.ENDPOINTS, new.endpoints),
+        (Fields.HOME_DERP, new.home_derp),
+        (Fields.KEY_EXPIRY, new.expiry_s),
+    )
+    if any(fields & flag and not value for flag, value in emptied):
         fields |= Fields.WHOLE
     return fields
 

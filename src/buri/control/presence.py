@@ -6,6 +6,7 @@ An ephemeral node is deleted `ephemeral_timeout_s` after it went offline (or aft
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
 
 import msgspec
@@ -18,6 +19,8 @@ from buri.control.ledger import Ledger
 from buri.control.snapshot import Snapshot
 
 OFFLINE_GRACE_S = 10.0
+CHECKPOINT_S = 600.0
+RETRY_S = 5.0
 LONGEST_TIMER_S = 3600.0  # wall-clock steps are noticed within this time
 
 
@@ -32,6 +35,8 @@ class Presence:
         self._is_open = is_open
         self._ephemeral_timeout_s = ephemeral_timeout_s
         self._timers: dict[int, Timer] = {}
+        self._closed = False
+        self._checkpoint_timer: Timer | None = None
         self._expiry_timer: Timer | None = None
         self._next_expiry_s: float | None = None
         self._expired_until_s = clock.wall_s()
@@ -42,15 +47,23 @@ class Presence:
         for node in self._ledger.snapshot.nodes.values():
             self._await_end_of_ephemeral(node.id)
         self._arm_expiry()
+        self._arm_checkpoint()
+
+    def _arm_checkpoint(self) -> None:
+        def due() -> None:
+            self._checkpoint()
+            self._arm_checkpoint()
+
+        self._checkpoint_timer = self._clock.call_later(CHECKPOINT_S, due)
 
     def opened(self, node_id: int) -> None:
         """A stream was opened."""
         self._cancel(node_id)
         node = self._ledger.head.nodes.get(node_id)
-        if node is not None and not node.online:
+        if node is not None and not node.online and self._is_open(node_id):
             edit = Edit(self._ledger.head)
             edit.put_node(msgspec.structs.replace(node, online=True), self._clock.wall_s(), stored=False)
-            self._ledger.enter(edit)
+            self._enter(edit, lambda: self.opened(node_id))
 
     def left(self, node_id: int) -> None:
         """A node's last stream was closed."""
@@ -65,7 +78,7 @@ class Presence:
         now_s = self._clock.wall_s()
         edit = Edit(self._ledger.head)
         edit.put_node(msgspec.structs.replace(node, online=False, last_seen_s=now_s), now_s)
-        self._ledger.enter(edit)
+        self._enter(edit, lambda: self._went_offline(node_id))
         self._await_end_of_ephemeral(node_id)
 
     def _await_end_of_ephemeral(self, node_id: int) -> None:
@@ -81,7 +94,7 @@ class Presence:
             return
         edit = Edit(self._ledger.head)
         edit.remove_node(node_id)
-        self._ledger.enter(edit)
+        self._enter(edit, lambda: self._ephemeral_is_over(node_id))
 
     def _cancel(self, node_id: int) -> None:
         timer = self._timers.pop(node_id, None)
@@ -118,16 +131,46 @@ class Presence:
         self._expiry_timer = None
         now_s = self._clock.wall_s()
         edit = Edit(self._ledger.head)
-        for node in expiry.expired_between(edit.snapshot, self._expired_until_s, now_s):
+        over = expiry.expired_between(edit.snapshot, self._expired_until_s, now_s)
+        for node in over:
             edit.expire_by_time(node.id)
         self._expired_until_s = max(now_s, self._expired_until_s)
         if edit.changes:
-            self._ledger.enter(edit)
+            ids = [node.id for node in over]
+            self._enter(edit, lambda: self._tell_expired(ids))
         self._arm_expiry()
 
+    def _tell_expired(self, node_ids: list[int]) -> None:
+        edit = Edit(self._ledger.head)
+        for node_id in node_ids:
+            if node_id in edit.snapshot.nodes:
+                edit.expire_by_time(node_id)
+        self._enter(edit, lambda: self._tell_expired(node_ids))
+
+    def _enter(self, edit: Edit, retry: Callable[[], None]) -> None:
+        """Enter an edit that nobody waits for; when the store fails, look again a little later."""
+
+        def done(future: asyncio.Future[None]) -> None:
+            if not self._closed and not future.cancelled() and future.exception() is not None:
+                self._clock.call_later(RETRY_S, retry)
+
+        self._ledger.enter(edit).add_done_callback(done)
+
+    def _checkpoint(self) -> None:
+        """Keep when the nodes that are online were seen, for a server that dies."""
+        now_s = self._clock.wall_s()
+        edit = Edit(self._ledger.head)
+        for node in self._ledger.head.nodes.values():
+            if node.online:
+                edit.put_node(msgspec.structs.replace(node, last_seen_s=now_s), now_s)
+        self._ledger.enter(edit)
+
     def close(self) -> None:
-        """Drop every timer."""
+        """Note who was here until now, and drop every timer."""
+        self._checkpoint()
+        self._closed = True
         for node_id in list(self._timers):
             self._cancel(node_id)
-        if self._expiry_timer is not None:
-            self._expiry_timer.cancel()
+        for timer in (self._expiry_timer, self._checkpoint_timer):
+            if timer is not None:
+                timer.cancel()

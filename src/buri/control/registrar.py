@@ -153,7 +153,7 @@ def _applicant(machine: MachinePublic, request: RegisterRequest) -> Applicant:
         raise WireError("a RegisterRequest needs a NodeKey.")
     hostinfo = request.hostinfo or Hostinfo()
     reports.check_hostinfo(hostinfo)
-    return Applicant(machine, key, hostinfo, request.version, request.ephemeral)
+    return Applicant(machine, key, hostinfo, reports.checked_cap(request.version), request.ephemeral)
 
 
 def _expiry(request: RegisterRequest) -> float:

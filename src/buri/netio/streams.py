@@ -89,7 +89,13 @@ def describe(error: OSError | None) -> str:
 
 
 async def http(
-    method: str, url: str, *, body: bytes = b"", limit_bytes: int = 1 << 16, mark: int = 0
+    method: str,
+    url: str,
+    *,
+    body: bytes = b"",
+    limit_bytes: int = 1 << 16,
+    mark: int = 0,
+    timeout_s: float = HTTP_TIMEOUT_S,
 ) -> tuple[int, bytes]:
     """One HTTP/1.1 request on a connection of its own; returns status and body.
 
@@ -102,7 +108,7 @@ async def http(
     port = parts.port or (443 if tls else 80)
     target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     try:
-        async with asyncio.timeout(HTTP_TIMEOUT_S):
+        async with asyncio.timeout(timeout_s):
             reader, writer = await connect(parts.hostname, port, tls=tls, mark=mark)
             try:
                 return await _exchange(reader, writer, method, parts.netloc, target, body, limit_bytes)

@@ -67,6 +67,7 @@ from buri.wire.tailcfg.node import NetInfo, Node
 log = logging.getLogger("buri.node")
 
 NETMAP_SAVE_DELAY_S = 1.0
+NETMAP_SAVE_SPACING_S = 10.0  # a busy tailnet changes all the time, and the disk need not
 
 
 class Agent:
@@ -94,6 +95,7 @@ class Agent:
         self._logout_done: asyncio.Future[str] | None = None
         self._net_info: NetInfo | None = None
         self._save: asyncio.TimerHandle | None = None
+        self._saved_at = -math.inf
         self._expiry: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._monitor = NetworkMonitor(interface, self._network_changed)
@@ -328,13 +330,15 @@ class Agent:
             self.underlay.set_derp_map(netmap.derp_map)
         self._tell(NetmapNews(netmap, change))
         if keep and self._save is None:
-            self._save = asyncio.get_running_loop().call_later(NETMAP_SAVE_DELAY_S, self._save_soon)
+            due = max(self._now() + NETMAP_SAVE_DELAY_S, self._saved_at + NETMAP_SAVE_SPACING_S)
+            self._save = asyncio.get_running_loop().call_at(due, self._save_soon)
 
     def _save_soon(self) -> None:
         self._spawn(self._save_netmap())
 
     async def _save_netmap(self) -> None:
         self._save = None
+        self._saved_at = self._now()
         netmap = self.netmap
         if netmap is None or self._key is None:
             return

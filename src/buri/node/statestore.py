@@ -37,6 +37,9 @@ class State(msgspec.Struct, kw_only=True, omit_defaults=True):
     user: User | None = None
     login: Login | None = None
 
+    def __repr__(self) -> str:
+        return f"<State format={self.format} logged in={bool(self.node_key)}>"  # the keys are nobody's to print
+
 
 class SavedNetmap(msgspec.Struct, kw_only=True):
     """A netmap and whose it is."""

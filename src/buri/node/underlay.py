@@ -198,6 +198,8 @@ class Underlay:
             while (datagram := source.poll_transmit()) is not None:
                 self._orders.append(_datagram(datagram))
         while (intent := self.relays.poll_transmit()) is not None:
+            if isinstance(intent, relays.CloseRelay):  # the engine tells nobody of what was asked for
+                self.paths.handle_relay_down(intent.region, self._now())
             self._orders.append(_intent(intent))
         while (path_event := self.paths.poll_event()) is not None:
             busy = True

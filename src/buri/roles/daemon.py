@@ -20,6 +20,8 @@ from buri.core.keys import NodePrivate
 from buri.engine import port
 from buri.netio.netlink import Netlink
 from buri.node.agent import Agent
+from buri.node.backend import AgentBackend
+from buri.node.localapi.server import LocalAPIServer
 from buri.node.router.linux import MARK, LinuxRouter, in_use, remove_rules
 from buri.node.statestore import MEMORY, STATE_FILE, StateStore
 
@@ -120,14 +122,17 @@ async def run(options: Options) -> None:
         agent = Agent(
             store, engine, LinuxRouter(options.interface), interface=options.interface, fixed_port=options.port != 0
         )
+        api = LocalAPIServer(AgentBackend(agent, stop.set), listener)
         try:
             agent.start()
+            api.start()
             notify("READY=1")
             log.info("Ready; `buri --socket=%s up` joins a tailnet.", options.socket)
             agent.failed.add_done_callback(lambda _: stop.set())
             await stop.wait()
             notify("STOPPING=1")
         finally:
+            await api.close()
             await agent.close()
         if agent.failed.done():
             raise InternalError(f"The packet engine stopped: {agent.failed.result()}.", remedy="Restart burid.")

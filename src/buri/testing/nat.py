@@ -23,6 +23,9 @@ class Dependence(enum.Enum):
     ADDRESS_AND_PORT = "address- and port-dependent"
 
 
+HAIRPIN_S = 0.002  # the way to the router and through it; the network inside adds its own
+
+
 class NatModel(msgspec.Struct, frozen=True):
     """A kind of NAT. `timeout_s` counts from the last datagram out (RFC 4787, REQ-6)."""
 
@@ -93,7 +96,7 @@ class Nat:
         outside = Datagram(AddrPort(self.address, mapping.port), datagram.destination, datagram.data, datagram.whole)
         if datagram.destination.address == self.address:
             if self.model.hairpin:
-                self.receive(outside)
+                self._timeline.call_later(HAIRPIN_S, lambda: self.receive(outside))
             return
         self._outside.send(outside)
 

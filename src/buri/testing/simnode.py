@@ -296,6 +296,7 @@ class SimNode:
                 case relay_machine.PreferRelay():
                     orders.append(port.PreferRelay(intent.region, intent.preferred))
                 case relay_machine.CloseRelay():
+                    self.paths.handle_relay_down(intent.region, self.world.timeline.now)
                     orders.append(port.CloseRelay(intent.region))
         return orders
 

@@ -94,3 +94,10 @@ def test_memory_leaves_no_file(tmp_path: Path) -> None:
     store.save_netmap(Netmap(self_node=Node()))
     assert store.ephemeral
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_state_never_prints_its_keys(tmp_path: Path) -> None:
+    store = StateStore(tmp_path / "s")
+    store.next_node_key(fresh=True)
+    assert "privkey" not in repr(store.state)
+    assert store.machine.raw.hex() not in repr(store.state)

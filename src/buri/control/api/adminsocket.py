@@ -89,18 +89,18 @@ def _is_allowed(connection: socket.socket) -> bool:
     return user in (0, os.geteuid())
 
 
+def _stranger() -> NotPermittedError:
+    return NotPermittedError(
+        "Only root and the server's own user may administer this server.", remedy="Try again with sudo."
+    )
+
+
 async def _converse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, verbs: Verbs) -> None:
     connection: socket.socket = writer.get_extra_info("socket")
+    allowed = _is_allowed(connection)
     try:
-        if not _is_allowed(connection):
-            refusal = NotPermittedError(
-                "Only root and the server's own user may administer this server.", remedy="Try again with sudo."
-            )
-            writer.write(_encoded(_failed(refusal)))
-            await writer.drain()
-            return
         while line := await reader.readline():
-            writer.write(_encoded(await _answer(line, verbs)))
+            writer.write(_encoded(await _answer(line, verbs) if allowed else _failed(_stranger())))
             await writer.drain()
     except (OSError, ValueError):  # gone, or a line longer than any request: nothing to answer to
         return

@@ -14,6 +14,8 @@ from buri.wire.tailcfg.mapping import MapRequest
 from buri.wire.tailcfg.node import Hostinfo
 
 MAX_HOSTINFO_BYTES = 64 * 1024
+MAX_CAP = 0xFFFF
+MAX_REGION = 0x7FFFFFFF
 
 
 def take_report(snapshot: Snapshot, node: NodeRecord, request: MapRequest, now_s: float) -> Edit:
@@ -23,7 +25,7 @@ def take_report(snapshot: Snapshot, node: NodeRecord, request: MapRequest, now_s
         node,
         disco=disco if disco else node.disco,
         endpoints=endpoints.accept(request.endpoints),
-        cap=request.version or node.cap,
+        cap=checked_cap(request.version) or node.cap,
     )
     edit = Edit(snapshot)
     edit.put_node(_with_host(snapshot, changed, request), now_s)
@@ -40,10 +42,17 @@ def fill_gaps(snapshot: Snapshot, node: NodeRecord, request: MapRequest, now_s: 
         changed = msgspec.structs.replace(changed, endpoints=endpoints.accept(request.endpoints))
     if not node.home_derp and request.hostinfo is not None:
         changed = _with_host(snapshot, changed, request)
-    if request.version and request.version != node.cap:
-        changed = msgspec.structs.replace(changed, cap=request.version)
+    if request.version:
+        changed = msgspec.structs.replace(changed, cap=checked_cap(request.version))
     edit.put_node(changed, now_s)
     return edit
+
+
+def checked_cap(version: int) -> int:
+    """A capability version as Noise carries it, 16 bits. Raises WireError."""
+    if not 0 <= version <= MAX_CAP:
+        raise WireError(f"{version} is no capability version.")
+    return version
 
 
 def check_hostinfo(hostinfo: Hostinfo) -> None:
@@ -59,6 +68,8 @@ def _with_host(snapshot: Snapshot, node: NodeRecord, request: MapRequest) -> Nod
         return node
     check_hostinfo(hostinfo)
     preferred = 0 if hostinfo.net_info is None else hostinfo.net_info.preferred_derp
+    if not 0 <= preferred <= MAX_REGION:
+        raise WireError(f"PreferredDERP {preferred} is no region.")
     node = msgspec.structs.replace(
         node,
         hostinfo=merged_hostinfo(node.hostinfo, hostinfo),

@@ -55,10 +55,10 @@ class Merged(msgspec.Struct):
 class Journal:
     """The last changes, numbered; `end` is the place after the newest."""
 
-    def __init__(self, full_maps: FullMaps, *, max_entries: int = MAX_ENTRIES) -> None:
+    def __init__(self, full_maps: FullMaps) -> None:
         self._full_maps = full_maps
         self._entries: deque[Entry] = deque()
-        self._max_entries = max_entries
+        self.max_entries = MAX_ENTRIES
         self.end = 0
         self._shared: dict[int, tuple[Merged, bytes]] = {}
 
@@ -66,7 +66,7 @@ class Journal:
         entries = [entry_of(change) for change in changes]
         self._entries.extend(entries)
         self.end += len(entries)
-        while len(self._entries) > self._max_entries:
+        while len(self._entries) > self.max_entries:
             self._entries.popleft()
         self._shared.clear()
         return entries

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from buri.control.changes import Change, Fields
 from buri.control.clock import Clock, Timer
 from buri.control.mapper import encode, visibility
-from buri.control.mapper.deltas import MAX_ENTRIES, Entry, Journal
+from buri.control.mapper.deltas import Entry, Journal
 from buri.control.mapper.fullmap import FullMaps
 from buri.control.snapshot import Snapshot
 
@@ -82,13 +82,12 @@ class Mapper:
         jitter: Callable[[], float],
         *,
         shared_frames: bool = True,
-        max_entries: int = MAX_ENTRIES,
     ) -> None:
         self._snapshot = snapshot
         self._clock = clock
         self._jitter = jitter
         self._full_maps = FullMaps(shared=shared_frames)
-        self._journal = Journal(self._full_maps, max_entries=max_entries)
+        self._journal = Journal(self._full_maps)
         self._streams: dict[int, Stream] = {}
         self.on_open: Callable[[int], None] = _nobody
         self.on_left: Callable[[int], None] = _nobody
@@ -112,6 +111,10 @@ class Mapper:
                     stream.wake()
             elif visibility.has_sight(snapshot.nodes[node_id], now_s) or lone == 0:
                 stream.wake()
+
+    def set_journal_size(self, entries: int) -> None:
+        """How many changes are kept for slow readers."""
+        self._journal.max_entries = entries
 
     def open(self, node_id: int) -> Stream:
         """Begin a poll; the node's older one ends."""
@@ -141,12 +144,17 @@ class Mapper:
         delta: bytes | None = None
         if cursor >= 0 and self._journal.reaches(cursor):
             delta = self._journal.since(cursor, self._snapshot, node_id, now_s)
-        elif cursor >= 0 and not self._sees_anybody(node_id):
+        if delta is not None:
+            return end, delta
+        if cursor >= 0 and self._sees_nobody(node_id, now_s):
             raise StopAsyncIteration  # an empty Peers says nothing to a client: only a new stream forgets the old peers
-        return end, self.full_map(node_id) if delta is None else delta
+        return end, self.full_map(node_id)
 
-    def _sees_anybody(self, node_id: int) -> bool:
-        return any(visibility.is_shown(node) for node in self._snapshot.nodes.values() if node.id != node_id)
+    def _sees_nobody(self, node_id: int, now_s: float) -> bool:
+        nodes = self._snapshot.nodes
+        if not visibility.has_sight(nodes[node_id], now_s):
+            return False  # it keeps its old peers, and must not use them
+        return not any(visibility.is_shown(node) for node in nodes.values() if node.id != node_id)
 
     def full_map(self, node_id: int) -> bytes:
         """One framed whole netmap."""

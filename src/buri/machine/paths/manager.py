@@ -195,7 +195,7 @@ class PathManager:
         self._settle(now)
 
     def handle_relay_down(self, region: int, now: float) -> None:
-        """The engine's RelayDown: ways back through it are forgotten."""
+        """The engine's RelayDown, or our own CloseRelay: ways back through it are forgotten."""
         self._relays_up.discard(region)
         for paths in self._peers.values():
             paths.handle_relay_lost(region, now)

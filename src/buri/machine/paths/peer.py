@@ -186,15 +186,17 @@ class PeerPaths:
         return PingDone(ping.request, self.info.key, latency_s, ping.address, ping.region)
 
     def handle_call_me_maybe(self, message: disco.CallMeMaybe, now: float) -> None:
-        """The peer is sending to us now: ping all it lists at once, whatever was pinged before."""
+        """The peer looks for a way to us: ping all it lists at once, whatever was pinged before.
+
+        Also when we trust a path: it may work one way only, and our pings open our own firewall.
+        """
         if not self.call_me_maybe.may_hear(now):
             self._link.count("call_me_maybe_over_limit")
             return
         called = self._candidates.call(message.endpoints, self._best_address())
         for candidate in called:
             candidate.pinged_at = None
-        if not self.is_trusted(now):
-            self._ping_candidates(called, now)
+        self._ping_candidates(called, now)
 
     # ---- time ----
 

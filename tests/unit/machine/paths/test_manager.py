@@ -275,6 +275,16 @@ def test_a_peers_call_me_maybe_is_answered_by_pings_to_all_it_lists_whatever_was
     assert [sent.address for sent in stage.udp()] == [NEAR, FAR]
 
 
+def test_a_call_me_maybe_is_answered_by_pings_also_when_a_path_is_trusted() -> None:
+    stage = Stage(NEAR)
+    stage.active()
+    stage.play(1, NEAR)
+    stage.book.clear()
+    stage.paths.handle_disco_relay(stage.peer.seal(disco.CallMeMaybe((FAR,))), 1, stage.peer.key, stage.now)
+
+    assert [sent.address for sent in stage.udp()] == [FAR]
+
+
 def test_a_call_me_maybe_by_udp_is_not_heeded() -> None:
     stage = Stage(NEAR)
     stage.paths.handle_disco_udp(stage.peer.seal(disco.CallMeMaybe((FAR,))), NEAR, stage.now)
