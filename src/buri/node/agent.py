@@ -13,6 +13,7 @@ import math
 import secrets
 import time
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from typing import Any
 
 import msgspec
@@ -360,7 +361,7 @@ class Agent:
             expiry_s = parse_time(node.key_expiry)
         except ValueError:
             expiry_s = 0.0
-        return node.expired or 0 < expiry_s <= self.server_wall_s()
+        return node.expired or 0 < expiry_s <= time.time()  # by our own clock, as upstream judges its own node
 
     @property
     def self_node(self) -> Node | None:
@@ -423,16 +424,14 @@ class Agent:
         if self._expiry is not None:
             self._expiry.cancel()
             self._expiry = None
+        waits = [] if peers_s is None else [peers_s - wall_s]
         node = self.self_node
-        times = [] if peers_s is None else [peers_s]
         if node is not None:
-            try:
-                times.append(parse_time(node.key_expiry))
-            except ValueError:
-                times.append(0.0)
-        due = min((at for at in times if at > wall_s), default=None)
-        if due is not None:
-            wait_s = min(due - wall_s + 0.05, 3600.0)  # looked at again every hour: wall clocks are set
+            with suppress(ValueError):  # a time that does not read never comes
+                waits.append(parse_time(node.key_expiry) - time.time())
+        wait_s = min((wait for wait in waits if wait > 0), default=None)
+        if wait_s is not None:
+            wait_s = min(wait_s + 0.05, 3600.0)  # looked at again every hour: wall clocks are set
             self._expiry = asyncio.get_running_loop().call_later(wait_s, self._settle)
 
     def _settle_report(self) -> None:
