@@ -131,7 +131,8 @@ class TestControl:
         """Call the admin side; raises LabError with its answer when that is not 200."""
         script = (
             "import sys,urllib.request as u;"
-            "r=u.Request(sys.argv[1],data=sys.stdin.buffer.read() if sys.argv[2]=='POST' else None,method=sys.argv[2]);"
+            "r=u.Request(sys.argv[1],data=sys.stdin.buffer.read() if sys.argv[2]=='POST' else None,method=sys.argv[2],"
+            "headers={'Content-Type':'application/json'});"  # as a form, Go would swallow the body
             "sys.stdout.write(u.urlopen(r,timeout=10).read().decode())"
         )
         return self.host.run("python3", "-c", script, f"{self.admin}{path}", method, stdin=body).stdout
