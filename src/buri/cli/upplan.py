@@ -1,6 +1,6 @@
 """What `buri up` is to do, decided from flags, preferences and state alone (upstream: `cmd/tailscale/cli/up.go`).
 
-`up` states all preferences at once: a flag left out means its default. So that nobody loses a setting by forgetting
+`up` states all preferences at once: a flag left out means its default (server and operator stay as they are). So that nobody loses a setting by forgetting
 one, an `up` that would reset a preference without saying so is refused, with the command to type instead.
 """
 
@@ -83,15 +83,9 @@ def _wanted(given: Given, current: Prefs, sudo_user: str) -> Prefs:
     fields["operator_user"] = current.operator_user  # made by sudo once, so never to be repeated
     if not current.control_url and not current.operator_user:
         fields["operator_user"] = sudo_user
+    fields["control_url"] = current.control_url  # there is no server of ours to fall back to
     fields |= changes(given)
-    if not fields["control_url"] and "login-server" not in given and _reset_keeps_server(current):
-        fields["control_url"] = current.control_url
     return msgspec.structs.replace(current, **fields, want_running=True, logged_out=False, config=None)
-
-
-def _reset_keeps_server(current: Prefs) -> bool:
-    """There is no server of ours to fall back to, so the present one stays unless another is named."""
-    return current.control_url != ""
 
 
 def _was_logged_in(prefs: Prefs) -> bool:
