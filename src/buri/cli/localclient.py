@@ -12,7 +12,6 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, TypeVar
-from urllib.parse import quote
 
 import msgspec
 
@@ -101,6 +100,8 @@ class LocalClient:
         return self._get("prefs", Prefs)
 
     def whois(self, address: str, protocol: str = "") -> WhoIsResponse:
+        from urllib.parse import quote
+
         query = f"whois?addr={quote(address, safe='')}" + (f"&proto={quote(protocol)}" if protocol else "")
         return self._get(query, WhoIsResponse)
 
@@ -134,7 +135,7 @@ class LocalClient:
 
     def ping(self, address: str, *, kind: str = "disco", size_bytes: int = 0, timeout_s: float) -> PingResult:
         """One ping; raises TimeoutError when no answer came in time."""
-        query = f"ping?ip={quote(address, safe='')}&type={kind}" + (f"&size={size_bytes}" if size_bytes else "")
+        query = f"ping?ip={address.replace('%', '%25')}&type={kind}" + (f"&size={size_bytes}" if size_bytes else "")
         return _decode(self._call("POST", query, b"", timeout_s), PingResult)
 
     def netcheck(self) -> NetcheckReport:

@@ -1,7 +1,8 @@
 """What `buri up` is to do, decided from flags, preferences and state alone (upstream: `cmd/tailscale/cli/up.go`).
 
-`up` states all preferences at once: a flag left out means its default (server and operator stay as they are). So that nobody loses a setting by forgetting
-one, an `up` that would reset a preference without saying so is refused, with the command to type instead.
+`up` states all preferences at once: a flag left out means its default (server and operator stay as they are). So that
+nobody loses a setting by forgetting one, an `up` that would reset a preference without saying so is refused, with the
+command to type instead.
 """
 
 from __future__ import annotations
