@@ -251,3 +251,16 @@ def test_a_coordinator_gives_its_directory_back(tmp_path: Path) -> None:
             await server.close()
 
     asyncio.run(scenario())
+
+
+def test_a_full_disk_is_one_sentence_and_no_loss(tmp_path: Path) -> None:
+    database = Database(tmp_path / FILE_NAME)
+    database.commit([PutUser(ALICE)])
+    many = [PutNode(node(number)) for number in range(1, 200)]
+    limit = database.limit_pages(20)
+    with pytest.raises(SystemFault, match="full"):
+        database.commit(many)
+    database.limit_pages(limit)
+    database.commit(many)
+    assert (len(database.load().nodes), len(database.load().users)) == (199, 1)
+    database.close()
