@@ -18,8 +18,7 @@ from typing import Any
 
 import msgspec
 
-from buri.core.addresses import IPAddress
-from buri.core.errors import BuriError, ConfigError, StateError, SystemFault
+from buri.core.errors import BuriError, ConfigError, SystemFault
 from buri.core.keys import MachinePrivate, MachinePublic, NodePrivate, NodePublic
 from buri.engine import port
 from buri.machine.controlcalls import CAPABILITY_VERSION, Report
@@ -39,7 +38,6 @@ from buri.machine.controlevents import (
 )
 from buri.machine.mapdelta import Change, Netmap, difference
 from buri.machine.noiseclient import NoiseClient
-from buri.machine.paths.values import PathInfo, PingDone
 from buri.node import hostinfo
 from buri.node.controllink import ControlLink
 from buri.node.netmon.linux import NetworkMonitor, NetworkState
@@ -53,8 +51,8 @@ from buri.node.notices import (
     PrefsChanged,
     StateChanged,
 )
-from buri.node.pingback import PingResponse, answer_ping
-from buri.node.reconciler import Choices, Reconciler, addresses_of
+from buri.node.pingback import answer_ping
+from buri.node.reconciler import Choices, Reconciler
 from buri.node.router import Router, RouterConfig
 from buri.node.router.linux import MARK
 from buri.node.states import Facts, next_state
@@ -62,7 +60,6 @@ from buri.node.statestore import StateStore
 from buri.node.underlay import Underlay
 from buri.wire.localapi import BackendState, Prefs
 from buri.wire.tailcfg.base import parse_time
-from buri.wire.tailcfg.mapping import PingRequest
 from buri.wire.tailcfg.node import NetInfo, Node
 
 log = logging.getLogger("buri.node")
@@ -91,6 +88,7 @@ class Agent:
         self._settled: tuple[Netmap | None, Choices, float] | None = None
         self._live_peer = False
         self._closed = False
+        self._settling = False
         self._listeners: list[Callable[[Notice], None]] = []
         self._control: ControlLink | None = None
         self._logout_done: asyncio.Future[str] | None = None
@@ -173,7 +171,7 @@ class Agent:
         """
         if not self.prefs.control_url:
             raise ConfigError("No control server is set.", remedy="Give --login-server=URL.")
-        renew = fresh or self._is_expired() or self._key is None
+        renew = fresh or self.is_expired or self._key is None
         key = self.store.next_node_key(fresh=False) if renew or self._key is None else self._key
         old = self._key.public() if renew and self._key is not None else None
         link = self._link()
@@ -209,11 +207,6 @@ class Agent:
             self._control.pump()
             self._control = None
         self._forget()
-
-    @property
-    def is_expired(self) -> bool:
-        """Whether this node's key has expired."""
-        return self._is_expired()
 
     def repeat_state(self) -> None:
         """Say the state again: `up` waits for it even when nothing changed (wire reference, trap 11)."""
@@ -271,7 +264,10 @@ class Agent:
                 if message:
                     log.warning("%s", message)
                 self._tell(HealthChanged())
-        self._settle()
+        if isinstance(event, NetmapChanged):
+            self._settle_soon()
+        else:
+            self._settle()
 
     def _control_login(self, key: NodePrivate, old: NodePublic | None) -> None:
         self._link().client.login(key, self._now(), old=old, ephemeral=self.store.ephemeral)
@@ -353,7 +349,9 @@ class Agent:
         offset_s = self._control.client.clock_offset_s if self._control is not None else 0.0
         return time.time() + offset_s
 
-    def _is_expired(self) -> bool:
+    @property
+    def is_expired(self) -> bool:
+        """Whether this node's key has expired."""
         node = self.self_node
         if node is None:
             return False
@@ -374,14 +372,28 @@ class Agent:
         return self._key.public() if self._key is not None else None
 
     @property
+    def control(self) -> ControlLink | None:
+        """The way to the control server, None before the first login."""
+        return self._control
+
+    @property
     def control_connected(self) -> bool:
         """Whether the control server is talking to us now."""
         return self._control is not None and self._control.client.state is ControlState.CONNECTED
 
     # ---- what follows -------------------------------------------------------------------------------------------
 
+    def _settle_soon(self) -> None:
+        """Settle once after everything that came in this turn of the loop."""
+        if not self._settling and not self._closed:
+            self._settling = True
+            asyncio.get_running_loop().call_soon(self._settle)
+
     def _settle(self) -> None:
         """Make state, engine, router and report follow the facts."""
+        self._settling = False
+        if self._closed:
+            return
         self.underlay.set_control_connected(self.control_connected)
         self._settle_report()
         node = self.self_node
@@ -389,7 +401,7 @@ class Agent:
             has_key=self._key is not None,
             wanted=self.prefs.want_running,
             has_netmap=node is not None,
-            expired=self._is_expired(),
+            expired=self.is_expired,
             authorized=node is not None and node.machine_authorized,
             relay_up=any(relay.connected for relay in self.underlay.relays.status()),
             live_peer=self._live_peer,
@@ -453,7 +465,7 @@ class Agent:
 
     def underlay_changed(self) -> None:
         """A relay came or went, home moved, endpoints changed."""
-        self._settle()
+        self._settle_soon()
 
     def peer_answered(self, key: NodePublic) -> None:
         """A handshake was done."""
@@ -481,60 +493,16 @@ class Agent:
             except BuriError as error:
                 log.warning("%s", error)
 
-    async def ping(self, address: IPAddress, size_bytes: int = 0) -> tuple[Node, PingDone]:
-        """One disco ping to the peer with this tailnet address; raises StateError when there is none."""
-        peer = self.peer_of(address)
-        if peer is None:
-            raise StateError(f"No peer of this tailnet has the address {address}.")
-        return peer, await self.underlay.ping(NodePublic.parse(peer.key), size_bytes)
-
     def rebind(self) -> None:
         """Treat the network as changed."""
         self.underlay.network_changed(self._monitor.state)
 
     @property
-    def os_has_ipv6(self) -> bool:
-        """Whether this host has an IPv6 address of use."""
-        return self._monitor.state.has_ipv6
-
-    def path_info(self, key: NodePublic) -> PathInfo | None:
-        """The way to a peer now; None for a node that is no peer."""
-        return self.underlay.paths.path_info(key, self._now())
-
-    def peer_of(self, address: IPAddress) -> Node | None:
-        """The peer whose own address this is."""
-        nodes = self.netmap.peers.values() if self.netmap is not None else ()
-        return next((node for node in nodes if address in addresses_of(node)), None)
-
-    async def ping_for_control(self, kind: str, address: IPAddress) -> PingResponse:
-        """A ping the control server asked for."""
-        peer, done = await self.ping(address)
-        return PingResponse(
-            type=kind,
-            ip=str(address),
-            node_ip=str(address),
-            node_name=peer.name,
-            err=done.error,
-            latency_seconds=done.latency_s,
-            endpoint=str(done.endpoint or ""),
-            derp_region_id=done.region,
-        )
-
-    def health(self) -> list[str]:
-        """What is wrong now, a sentence each."""
-        found = [self.trouble] if self.trouble and self.prefs.want_running else []
-        found += [f"Relay {relay.region}: {relay.problem}." for relay in self.underlay.relays.status() if relay.problem]
-        return found + list(self.netmap.health if self.netmap is not None else ())
+    def network(self) -> NetworkState:
+        """The host's own network now."""
+        return self._monitor.state
 
     # ---- small helps --------------------------------------------------------------------------------------------
-
-    def answer_control_ping(self, request: PingRequest, body: bytes) -> bool:
-        """Send a ping's answer inside the control session; False when there is none."""
-        if self._control is None:
-            raise StateError("There is no control session.")
-        sent = self._control.client.request_ping_answer(request, body, self._now())
-        self._control.pump()
-        return sent
 
     def _now(self) -> float:
         return asyncio.get_running_loop().time()

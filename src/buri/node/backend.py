@@ -23,6 +23,7 @@ from buri.node.notices import (
     PrefsChanged,
     StateChanged,
 )
+from buri.node.pingback import ping_peer
 from buri.node.reconciler import addresses_of
 from buri.wire.localapi import (
     Empty,
@@ -174,7 +175,7 @@ class AgentBackend:
             result.err = f"this version of Buri has no {kind} pings"
             return result
         try:
-            peer, done = await agent.ping(address, size_bytes)
+            peer, done = await ping_peer(agent, address, size_bytes)
         except StateError as error:
             result.err = error.message
             return result
@@ -205,7 +206,7 @@ class AgentBackend:
         """Measure the network now."""
         report = await self._agent.underlay.measure()
         home = self._agent.underlay.relays.home
-        return statusview.netcheck_report(report, home=home, os_has_ipv6=self._agent.os_has_ipv6)
+        return statusview.netcheck_report(report, home=home, os_has_ipv6=self._agent.network.has_ipv6)
 
     async def netmap(self) -> NetworkMap | None:
         """The netmap now."""
@@ -287,7 +288,7 @@ class AgentBackend:
     def _health(self) -> HealthState:
         warnings = {
             f"buri-{number}": UnhealthyState(warnable_code=f"buri-{number}", title=text, text=text)
-            for number, text in enumerate(self._agent.health())
+            for number, text in enumerate(statusview.health(self._agent))
         }
         return HealthState(warnings=warnings or None)
 

@@ -5,16 +5,23 @@ from __future__ import annotations
 import asyncio
 import logging
 from ipaddress import ip_address
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from buri.core.addresses import IPAddress
 from buri.core.errors import BuriError, StateError
+from buri.core.keys import NodePublic
+from buri.machine.paths.values import PingDone
 from buri.netio.streams import http
+from buri.node.reconciler import addresses_of
 from buri.node.router.linux import MARK
 from buri.wire.tailcfg.base import Wire, go
 from buri.wire.tailcfg.mapping import PingRequest
+from buri.wire.tailcfg.node import Node
+
+if TYPE_CHECKING:
+    from buri.node.agent import Agent
 
 log = logging.getLogger("buri.node")
 
@@ -37,17 +44,16 @@ class PingResponse(Wire):
     derp_region_code: str = go("DERPRegionCode", "")
 
 
-class Pinger(Protocol):
-    """What answering needs of a node."""
+async def ping_peer(node: Agent, address: IPAddress, size_bytes: int = 0) -> tuple[Node, PingDone]:
+    """One disco ping to the peer with this tailnet address; raises StateError when there is none."""
+    nodes = node.netmap.peers.values() if node.netmap is not None else ()
+    for peer in nodes:
+        if address in addresses_of(peer):
+            return peer, await node.underlay.ping(NodePublic.parse(peer.key), size_bytes)
+    raise StateError(f"No peer of this tailnet has the address {address}.")
 
-    async def ping_for_control(self, kind: str, address: IPAddress) -> PingResponse:
-        """Ping a tailnet address."""
 
-    def answer_control_ping(self, request: PingRequest, body: bytes) -> bool:
-        """Answer inside the control session."""
-
-
-async def answer_ping(node: Pinger, request: PingRequest) -> None:
+async def answer_ping(node: Agent, request: PingRequest) -> None:
     """Do what `request` asks; a failure is logged, never raised."""
     try:
         if not request.types:
@@ -60,15 +66,31 @@ async def answer_ping(node: Pinger, request: PingRequest) -> None:
             response = PingResponse(type=kind, ip=request.ip, err=f"{kind} pings are not supported by this node.")
             if kind == "disco":
                 async with asyncio.timeout(PING_TIMEOUT_S):
-                    response = await node.ping_for_control(kind, ip_address(request.ip))
+                    response = await _ping(node, ip_address(request.ip))
             await _reply(node, request, msgspec.json.encode(response))
     except (BuriError, ValueError, TimeoutError) as error:
         log.info("A ping the control server asked for failed: %s", error)
 
 
-async def _reply(node: Pinger, request: PingRequest, body: bytes) -> None:
+async def _ping(node: Agent, address: IPAddress) -> PingResponse:
+    peer, done = await ping_peer(node, address)
+    return PingResponse(
+        type="disco",
+        ip=str(address),
+        node_ip=str(address),
+        node_name=peer.name,
+        err=done.error,
+        latency_seconds=done.latency_s,
+        endpoint=str(done.endpoint or ""),
+        derp_region_id=done.region,
+    )
+
+
+async def _reply(node: Agent, request: PingRequest, body: bytes) -> None:
     if request.url_is_noise:
-        if not node.answer_control_ping(request, body):
+        link = node.control
+        if link is None or not link.client.request_ping_answer(request, body, link.now()):
             raise StateError("The control session ended before the answer.")
+        link.pump()
         return
     await http("POST" if body else "HEAD", request.url, body=body, mark=MARK)

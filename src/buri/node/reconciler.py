@@ -1,7 +1,7 @@
 """From the netmap and the preferences to the tables below it: engine, paths, router.
 
-The reconciler remembers what the engine was told and gives out only the difference; peers whose Node object is the same
-as last time (mapdelta's invariant) cost one comparison. It touches neither engine nor system: its caller does.
+The reconciler remembers what the engine was told and gives out only the difference; a peer whose Node is the same as
+last time costs one comparison. It touches neither engine nor system: its caller does.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ class Reconciler:
         parsed: dict[int, tuple[Node, bool, PeerTables | None]] = {}
         for key, node in netmap.peers.items():
             known = self._parsed.get(key)
-            if known is None or known[0] is not node or known[1] != choices.accept_routes:
+            if known is None or known[1] != choices.accept_routes or (known[0] is not node and known[0] != node):
                 known = (node, choices.accept_routes, peer_tables(node, accept_routes=choices.accept_routes))
             parsed[key] = known
             tables = known[2]
@@ -127,7 +127,9 @@ def peer_tables(node: Node, *, accept_routes: bool) -> PeerTables | None:
     except (WireError, ValueError):
         return None
     own = dict.fromkeys(_prefixes(node.addresses))
-    allowed = [p for p in _prefixes(node.allowed_ips) if p in own or (accept_routes and p.prefixlen > 0)]
+    allowed = list(own)
+    if node.allowed_ips != node.addresses:
+        allowed = [p for p in _prefixes(node.allowed_ips) if p in own or (accept_routes and p.prefixlen > 0)]
     info = node.hostinfo.net_info if node.hostinfo is not None else None
     path = PeerPathInfo(
         key=key,

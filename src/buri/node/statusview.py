@@ -30,7 +30,7 @@ def status(agent: Agent, *, peers: bool = True) -> Status:
         have_node_key=agent.node_key is not None,
         auth_url=agent.auth_url,
         self_node=_self(agent),
-        health=agent.health(),
+        health=health(agent),
     )
     if netmap is None:
         return shown
@@ -48,6 +48,17 @@ def status(agent: Agent, *, peers: bool = True) -> Status:
         shown.peer = {node.key: _peer(agent, netmap, node, stats) for node in netmap.peers.values()}
         shown.user |= netmap.users
     return shown
+
+
+def health(agent: Agent) -> list[str]:
+    """What is wrong now, a sentence each."""
+    found = [agent.trouble] if agent.trouble and agent.prefs.want_running else []
+    if agent.netmap is None:
+        return found
+    for relay in agent.underlay.relays.status():
+        if relay.problem:
+            found.append(f"Relay {region_code(agent.netmap.derp_map, relay.region)}: {relay.problem}.")
+    return found + list(agent.netmap.health)
 
 
 def user_of(netmap: Netmap, node: Node) -> UserProfile:
@@ -116,7 +127,7 @@ def _peer(agent: Agent, netmap: Netmap, node: Node, stats: dict[NodePublic, port
     shown = _node(netmap, node)
     shown.addrs = node.endpoints
     key = NodePublic.parse(node.key) if node.key else NodePublic.zero()
-    path: PathInfo | None = agent.path_info(key)
+    path: PathInfo | None = agent.underlay.path_info(key)
     if path is not None:
         shown.in_magic_sock = True
         shown.active = path.active

@@ -133,6 +133,10 @@ class Underlay:
         finally:
             self._pings.pop(request, None)
 
+    def path_info(self, key: NodePublic) -> values.PathInfo | None:
+        """The way to a peer now; None for a node that is no peer."""
+        return self.paths.path_info(key, self._now())
+
     async def measure(self) -> NetReport:
         """A full netcheck now; without a map of relays, an empty report."""
         if not self._derp_map.regions:

@@ -12,6 +12,7 @@ import pytest
 from buri.core.errors import ConfigError, StateError
 from buri.engine import port
 from buri.node.notices import BrowseToURL, Failed, LoginFinished, StateChanged
+from buri.node.pingback import ping_peer
 from buri.node.statestore import StateStore
 from buri.testing.nodebench import NodeBench, first_message, peer
 from buri.wire.localapi import Prefs
@@ -300,6 +301,6 @@ def test_a_ping_to_nobody_is_an_error_of_the_callers(store: StateStore) -> None:
     async def story(bench: NodeBench) -> None:
         await bench.join()
         with pytest.raises(StateError, match=r"No peer .* 100\.64\.0\.99"):
-            await bench.agent.ping(ip_address("100.64.0.99"))
+            await ping_peer(bench.agent, ip_address("100.64.0.99"))
 
     play(store, story)
