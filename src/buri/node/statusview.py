@@ -55,9 +55,9 @@ def health(agent: Agent) -> list[str]:
     found = [agent.trouble] if agent.trouble and agent.prefs.want_running else []
     if agent.netmap is None:
         return found
-    for relay in agent.underlay.relays.status():
-        if relay.problem:
-            found.append(f"Relay {region_code(agent.netmap.derp_map, relay.region)}: {relay.problem}.")
+    relays = agent.netmap.derp_map
+    statuses = agent.underlay.relays.status()
+    found += [f"Relay {region_code(relays, relay.region)}: {relay.problem}." for relay in statuses if relay.problem]
     return found + list(agent.netmap.health)
 
 
