@@ -62,8 +62,10 @@ def test_a_path_that_is_silent_one_way_only_is_left_as_well() -> None:
 def test_a_route_through_another_relay_is_forgotten_when_we_hang_up_there() -> None:
     pair = Pair(15, HARD, HARD)
     pair.world.timeline.run(5)
-    pair.a.paths.handle_relay_peer_seen(2, pair.b.key, pair.now)
     pair.a.relays.use(2, pair.now)
+    pair.a.pump_soon()
+    pair.world.timeline.run(0.5)
+    pair.a.paths.handle_relay_peer_seen(2, pair.b.key, pair.now)
     assert pair.a.path_to(pair.b).relay_region == 2
     pair.talk.stop()
     pair.world.timeline.run(200)

@@ -234,9 +234,6 @@ class FakeEngine:
         if region in self._relays:
             self._relays_up.add(region)
             self._say(RelayUp(region, server_key))
-            for peer in self._peers.values():  # what waited for the relay need not wait for its retry
-                if peer.handshake_since is not None and peer.path.relay_region == region:
-                    self._send_message(peer, _INIT, b"")
 
     def relay_down(self, region: int, reason: str) -> None:
         if self._relays.pop(region, None) is not None:
@@ -253,7 +250,7 @@ class FakeEngine:
         if peer is not None and region not in peer.seen_in:
             peer.seen_in.append(region)
             self._say(RelayPeerSeen(region, sender))
-        self._receive_message(data)
+        self._receive_message(data, region)
 
     def relay_peer_gone(self, region: int, key: NodePublic, was_here: bool) -> None:
         peer = self._peers.get(key)
@@ -312,10 +309,7 @@ class FakeEngine:
         peer = self._peers.get(path.key)
         if peer is None:
             return
-        changed = (peer.path.udp, peer.path.relay_region) != (path.udp, path.relay_region)
         peer.path = path
-        if changed and peer.handshake_since is not None:
-            self._send_message(peer, _INIT, b"")  # a handshake that waits is tried on a new path at once
 
     def _connect_relay(self, order: ConnectRelay) -> None:
         old = self._relays.pop(order.region, None)
@@ -367,16 +361,7 @@ class FakeEngine:
             if error_number:
                 self._say(PathFault(peer.key, path.udp, error_number))
         if path.relay_region is not None:
-            self._send_relay(self._region_for(peer, path.relay_region), peer.key, message)
-
-    def _region_for(self, peer: _FakePeer, wanted: int) -> int:
-        """The path's region, or, while that is not connected, one the peer was heard through.
-
-        Else the answer to a first handshake, which comes by *our* home, would be lost on the way to the peer's.
-        """
-        if wanted in self._relays_up:
-            return wanted
-        return next((region for region in reversed(peer.seen_in) if region in self._relays_up), wanted)
+            self._send_relay(path.relay_region, peer.key, message)
 
     def _send_udp(self, address: AddrPort, data: bytes) -> int:
         plain = any(not peer.path.gso and peer.path.udp == address for peer in self._peers.values())
@@ -401,9 +386,9 @@ class FakeEngine:
         elif disco.looks_like_disco(data):
             self._say(DiscoIn(data, source=source))
         else:
-            self._receive_message(data)
+            self._receive_message(data, source)
 
-    def _receive_message(self, data: bytes) -> None:
+    def _receive_message(self, data: bytes, source: AddrPort | int) -> None:
         if len(data) < _HEADER_BYTES or data[1:4] != bytes(3):
             self._count("drop_in_unknown")
             return
@@ -415,13 +400,24 @@ class FakeEngine:
         match data[0]:
             case 1:
                 self._open_session(peer)
-                self._send_message(peer, _RESPONSE, b"")
+                self._answer(peer, source)
             case 2:
                 self._open_session(peer)
             case 4 if peer.session:
                 self._receive_inner(peer, data[_HEADER_BYTES:])
             case _:
                 self._count("drop_in_unauthentic")
+
+    def _answer(self, peer: _FakePeer, source: AddrPort | int) -> None:
+        """By the peer's path; without one, to where the question came from."""
+        if peer.path.udp is not None or peer.path.relay_region is not None:
+            self._send_message(peer, _RESPONSE, b"")
+            return
+        message = bytes((_RESPONSE, 0, 0, 0)) + self._key.raw
+        if isinstance(source, int):
+            self._send_relay(source, peer.key, message)
+        else:
+            self._send_udp(source, message)
 
     def _open_session(self, peer: _FakePeer) -> None:
         if not peer.session:

@@ -26,6 +26,7 @@ class DiscoLink:
         self.transmits: deque[Transmit] = deque()
         self.events: deque[PathEvent] = deque()
         self.counters: dict[str, int] = {}
+        self.relays_up: set[int] = set()  # asked for membership only
         self._private: DiscoPrivate | None = None
         self._shared: dict[DiscoPublic, bytes | None] = {}
         self._relay_said_at: dict[int, float] = {}

@@ -43,7 +43,6 @@ class PathManager:
         self._link = DiscoLink(rng)
         self._peers: dict[NodePublic, PeerPaths] = {}
         self._by_disco: dict[DiscoPublic, list[PeerPaths]] = {}
-        self._relays_up: set[int] = set()
         self._endpoints: tuple[LocalEndpoint, ...] = ()
         self._endpoints_at: float | None = None
         self._endpoints_asked_at: float | None = None
@@ -62,7 +61,7 @@ class PathManager:
         self._settle(now)
 
     def set_peers(self, peers: Sequence[PeerPathInfo], now: float) -> None:
-        """Take the whole list of peers: new ones get their relay path at once, known ones keep what they have."""
+        """Take the whole list of peers: new ones get their relay path at once, known ones keep theirs."""
         known, self._peers = self._peers, {}
         for info in peers:
             paths = known.pop(info.key, None)
@@ -190,13 +189,15 @@ class PathManager:
             self._settle(now)
 
     def handle_relay_up(self, region: int, now: float) -> None:
-        """The engine's RelayUp: call-me-maybes that waited for it go out."""
-        self._relays_up.add(region)
+        """The engine's RelayUp: paths by it are said, and call-me-maybes that waited for it go out."""
+        self._link.relays_up.add(region)
+        for paths in self._peers.values():
+            paths.handle_relay_up(region, now)
         self._settle(now)
 
     def handle_relay_down(self, region: int, now: float) -> None:
         """The engine's RelayDown, or our own CloseRelay: ways back through it are forgotten."""
-        self._relays_up.discard(region)
+        self._link.relays_up.discard(region)
         for paths in self._peers.values():
             paths.handle_relay_lost(region, now)
         self._settle(now)
@@ -316,7 +317,7 @@ class PathManager:
             region = paths.relay_region()
             if region is None or self._link.node_key is None:
                 paths.call_me_maybe.drop_wish()
-            elif region not in self._relays_up:
+            elif region not in self._link.relays_up:
                 self._link.use_relay(region, now)
             elif self._endpoints_ready(now):
                 paths.send_call_me_maybe(self._endpoints, now)

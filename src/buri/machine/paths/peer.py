@@ -2,7 +2,7 @@
 
 Life of a path:
 
-- *Relay first.* With nothing known, packets go by the peer's relay at once.
+- *Relay first.* With nothing known, packets go by the peer's relay, as soon as that is connected.
 - *Discovery.* While the session is active (used within 45 s) and no address is trusted, every candidate is pinged, no
   address more often than every 5 s, and the peer is sent a call-me-maybe by relay, so that both sides' firewalls open.
 - *Trust.* A pong makes its address the path, trusted for 6.5 s; a heartbeat every 3 s renews that. Of two answered
@@ -123,11 +123,16 @@ class PeerPaths:
             self._relay_route = region
             self._choose(now, "heard through another relay")
 
+    def handle_relay_up(self, region: int, now: float) -> None:
+        """We are connected to that relay."""
+        if region == self.relay_region():
+            self._choose(now, "the relay is connected")
+
     def handle_relay_lost(self, region: int, now: float) -> None:
         """Our connection to that relay ended: a way back through it is none now."""
         if region == self._relay_route:
             self._relay_route = None
-            self._choose(now, "the relay went away")
+        self._choose(now, "the relay went away")
 
     def handle_relay_gone(self, region: int, now: float) -> None:
         """A relay says that it is not there: forget that way; its home region stays what the netmap says."""
@@ -235,7 +240,9 @@ class PeerPaths:
 
     def relay_region(self) -> int | None:
         """The region through which to send now: where it was heard, else its home."""
-        return self._relay_route or self.info.home_region or None
+        if self._relay_route is not None and self._relay_route in self._link.relays_up:
+            return self._relay_route
+        return self.info.home_region or None
 
     def path_info(self, now: float, own_hard_nat: bool | None) -> PathInfo:
         direct = self._best is not None and self.is_trusted(now)
@@ -271,7 +278,7 @@ class PeerPaths:
         path = PathChosen(
             key=self.info.key,
             udp=self._best_address(),
-            relay_region=None if trusted else self.relay_region(),
+            relay_region=None if trusted else self._connected_region(),
             trusted=trusted,
             gso=self._best is None or self._best.full_size is not False,
             reason=reason,
@@ -285,6 +292,15 @@ class PeerPaths:
         ):
             self._chosen = path
             self._link.events.append(path)
+
+    def _connected_region(self) -> int | None:
+        """The relay, once it is connected: until then a handshake sent there would be lost, and be tried again in 5 s only.
+
+        Without a path the engine drops, tells of the activity that makes us connect, and answers a first handshake
+        where it came from.
+        """
+        region = self.relay_region()
+        return region if region in self._link.relays_up else None
 
     def _heartbeat(self, now: float) -> None:
         if not self.is_active(now):

@@ -119,11 +119,22 @@ def is_ping(message: disco.Message) -> bool:
     return isinstance(message, disco.Ping)
 
 
-def test_a_new_peer_is_sent_to_by_its_relay_at_once_without_any_traffic() -> None:
-    stage = Stage(NEAR)
-
-    assert stage.path() == PathChosen(stage.peer.key, None, 1, False, True, "relay first")
+def test_a_new_peer_is_sent_to_by_its_relay_without_any_traffic_once_that_is_connected() -> None:
+    stage = Stage(NEAR, relay_up=False)
+    assert stage.path() == PathChosen(stage.peer.key, None, None, False, True, "relay first")
+    stage.paths.handle_relay_up(1, stage.now)
+    assert stage.path() == PathChosen(stage.peer.key, None, 1, False, True, "the relay is connected")
+    stage.paths.handle_relay_down(1, stage.now)
+    assert stage.path().relay_region is None
     assert stage.book.sent == []
+
+
+def test_a_peer_that_comes_while_its_relay_is_connected_has_its_path_at_once() -> None:
+    stage = Stage()
+    newcomer = FarPeer(stage.rng, stage.disco.public())
+    stage.paths.set_peers([stage.peer.info(), newcomer.info(NEAR)], stage.now)
+
+    assert stage.path() == PathChosen(newcomer.key, None, 1, False, True, "relay first")
 
 
 def test_activity_pings_every_address_and_calls_the_peer_by_relay() -> None:
@@ -468,6 +479,8 @@ def test_a_peer_without_a_disco_key_stays_on_its_relay_and_says_so() -> None:
 def test_a_peer_heard_through_another_relay_is_sent_to_there_until_that_says_gone() -> None:
     stage = Stage()
     stage.paths.handle_relay_peer_seen(5, stage.peer.key, stage.now)
+    assert stage.path().relay_region == 1
+    stage.paths.handle_relay_up(5, stage.now)
     assert stage.path().relay_region == 5
     stage.paths.handle_relay_peer_gone(5, stage.peer.key, stage.now)
     assert stage.path().relay_region == 1
