@@ -14,7 +14,7 @@ from buri.control.admin import Admin
 from buri.control.changes import Change, Fields, NodeAdded, NodeChanged, NodeRemoved
 from buri.control.clock import Clock, SystemClock
 from buri.control.edit import Edit
-from buri.control.ledger import Journal, Ledger
+from buri.control.ledger import CommitLog, Ledger
 from buri.control.mapper.streams import Mapper, Stream
 from buri.control.mapservice import MapService
 from buri.control.presence import Presence
@@ -40,7 +40,7 @@ class Coordinator:
     def __init__(
         self,
         snapshot: Snapshot,
-        journal: Journal,
+        log: CommitLog,
         settings: Settings,
         *,
         clock: Clock,
@@ -51,7 +51,7 @@ class Coordinator:
         self._lock = lock
         self._relay_keys: RelayKeys | None = None
         self._relay_keys_due = False
-        self.ledger = Ledger(snapshot, journal)
+        self.ledger = Ledger(snapshot, log)
         self.mapper = Mapper(snapshot, clock, lambda: entropy(1)[0] / 256, shared_frames=settings.shared_frames)
         self.ledger.subscribe(self.mapper.publish)
         self._presence = Presence(

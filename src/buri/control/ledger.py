@@ -19,7 +19,7 @@ from buri.core.errors import BuriError, StateError
 Subscriber = Callable[[Snapshot, Sequence[Change]], None]
 
 
-class Journal(Protocol):
+class CommitLog(Protocol):
     """What the ledger needs of a store: `store.writer.Writer`, or a test's own."""
 
     def submit(self, epoch: int, writes: Sequence[Write], done: Callable[[BuriError | None], None]) -> None: ...
@@ -30,10 +30,10 @@ class Journal(Protocol):
 class Ledger:
     """Holds both snapshots and tells subscribers each committed change, in order, in the event loop."""
 
-    def __init__(self, snapshot: Snapshot, journal: Journal) -> None:
+    def __init__(self, snapshot: Snapshot, log: CommitLog) -> None:
         self.snapshot = snapshot
         self.head = snapshot
-        self._journal = journal
+        self._log = log
         self._epoch = 0
         self._waiting = 0
         self._closed = False
@@ -75,13 +75,13 @@ class Ledger:
                 future.set_exception(error)
                 future.exception()  # whoever dropped the future has no use for the error
 
-        self._journal.submit(epoch, edit.writes, done)
+        self._log.submit(epoch, edit.writes, done)
         return future
 
     def close(self) -> None:
         """Finish what was entered; later edits are refused. Blocks while the store flushes."""
         self._closed = True
-        self._journal.close()
+        self._log.close()
 
     def _publish(self, snapshot: Snapshot, changes: Sequence[Change]) -> None:
         self.snapshot = snapshot

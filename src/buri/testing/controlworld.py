@@ -68,7 +68,7 @@ class FakeClock:
         self._wall_s = until
 
 
-class FakeJournal:
+class FakeCommitLog:
     """A store in memory. Commits at once, or when `release` says so; `fail_with` makes it fail."""
 
     def __init__(self, *, held: bool = False) -> None:
@@ -125,11 +125,11 @@ class World:
     """A coordinator over fakes, seeded; make it inside a running event loop."""
 
     def __init__(
-        self, *, journal: FakeJournal | None = None, snapshot: Snapshot | None = None, **settings: Any
+        self, *, journal: FakeCommitLog | None = None, snapshot: Snapshot | None = None, **settings: Any
     ) -> None:
         self.random = random.Random(1)
         self.clock = FakeClock()
-        self.journal = journal or FakeJournal()
+        self.journal = journal or FakeCommitLog()
         self.coordinator = Coordinator(
             snapshot or empty_snapshot(),
             self.journal,

@@ -13,7 +13,7 @@ from buri.control.edit import Edit, PutUser
 from buri.control.ledger import Ledger
 from buri.control.snapshot import Snapshot
 from buri.core.errors import StateError, SystemFault
-from buri.testing.controlworld import FakeJournal, derp_map, empty_snapshot
+from buri.testing.controlworld import FakeCommitLog, derp_map, empty_snapshot
 
 
 def create(ledger: Ledger, name: str) -> asyncio.Future[None]:
@@ -23,7 +23,7 @@ def create(ledger: Ledger, name: str) -> asyncio.Future[None]:
 
 def test_nothing_is_published_before_it_is_committed() -> None:
     async def scenario() -> None:
-        journal = FakeJournal(held=True)
+        journal = FakeCommitLog(held=True)
         ledger = Ledger(empty_snapshot(), journal)
         done = create(ledger, "alice")
         assert ledger.head.user_named("alice") is not None
@@ -39,7 +39,7 @@ def test_nothing_is_published_before_it_is_committed() -> None:
 
 def test_a_failure_takes_back_everything_that_was_built_on_it() -> None:
     async def scenario() -> None:
-        journal = FakeJournal(held=True)
+        journal = FakeCommitLog(held=True)
         ledger = Ledger(empty_snapshot(), journal)
         waiting = [create(ledger, "alice"), create(ledger, "bob")]
         journal.fail_with = SystemFault("The disk is full.")
@@ -57,7 +57,7 @@ def test_a_failure_takes_back_everything_that_was_built_on_it() -> None:
 
 def test_what_needs_no_writing_keeps_its_place_in_the_order() -> None:
     async def scenario() -> None:
-        journal = FakeJournal(held=True)
+        journal = FakeCommitLog(held=True)
         ledger = Ledger(empty_snapshot(), journal)
         seen: list[Sequence[Change]] = []
 
@@ -82,7 +82,7 @@ def test_what_needs_no_writing_keeps_its_place_in_the_order() -> None:
 
 def test_a_caller_that_went_away_does_not_undo_its_change() -> None:
     async def scenario() -> None:
-        journal = FakeJournal(held=True)
+        journal = FakeCommitLog(held=True)
         ledger = Ledger(empty_snapshot(), journal)
         create(ledger, "alice").cancel()
         journal.release()
@@ -93,7 +93,7 @@ def test_a_caller_that_went_away_does_not_undo_its_change() -> None:
 
 def test_a_closed_ledger_refuses() -> None:
     async def scenario() -> None:
-        ledger = Ledger(empty_snapshot(), FakeJournal())
+        ledger = Ledger(empty_snapshot(), FakeCommitLog())
         ledger.close()
         with pytest.raises(StateError, match="stopping"):
             await create(ledger, "alice")

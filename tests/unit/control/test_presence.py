@@ -8,7 +8,7 @@ from buri.control.edit import PutNode
 from buri.control.presence import CHECKPOINT_S, OFFLINE_GRACE_S, RETRY_S
 from buri.core.errors import SystemFault
 from buri.core.keys import NodePublic
-from buri.testing.controlworld import FakeJournal, World
+from buri.testing.controlworld import FakeCommitLog, World
 
 
 def test_a_reconnect_within_the_grace_is_no_news() -> None:
@@ -130,7 +130,7 @@ def test_the_relay_admits_good_keys_alone() -> None:
 
 def test_a_store_that_fails_for_a_while_does_not_keep_a_node_online() -> None:
     async def scenario() -> None:
-        journal = FakeJournal()
+        journal = FakeCommitLog()
         world = World(journal=journal)
         node = world.machine("node")
         await node.join(await world.auth_key())
@@ -149,7 +149,7 @@ def test_a_store_that_fails_for_a_while_does_not_keep_a_node_online() -> None:
 
 def test_when_online_nodes_were_seen_is_kept_now_and_then_and_at_the_end() -> None:
     async def scenario() -> None:
-        journal = FakeJournal()
+        journal = FakeCommitLog()
         world = World(journal=journal)
         key = await world.auth_key()
         here, gone = world.machine("here"), world.machine("gone")

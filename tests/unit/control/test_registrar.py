@@ -12,7 +12,7 @@ import pytest
 from buri.control.mapper import encode
 from buri.core.errors import StateError, SystemFault, WireError
 from buri.core.keys import NodePublic
-from buri.testing.controlworld import FakeJournal, World
+from buri.testing.controlworld import FakeCommitLog, World
 from buri.wire.tailcfg.register import LOGOUT_EXPIRY, RegisterRequest
 
 DAY_S = 86400
@@ -67,7 +67,7 @@ async def test_expired_revoked_and_unknown_keys_are_told_apart() -> None:
 
 @in_loop
 async def test_two_machines_racing_for_a_single_use_key_get_one_node() -> None:
-    journal = FakeJournal()
+    journal = FakeCommitLog()
     world = World(journal=journal)
     key = await world.auth_key(reusable=False)
     journal.held = True
@@ -324,7 +324,7 @@ async def test_a_request_without_a_node_key_is_malformed() -> None:
 
 @in_loop
 async def test_a_failing_store_refuses_and_forgets() -> None:
-    journal = FakeJournal()
+    journal = FakeCommitLog()
     world = World(journal=journal)
     key = await world.auth_key()
     journal.fail_with = SystemFault("The disk is full.")

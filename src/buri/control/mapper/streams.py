@@ -102,14 +102,20 @@ class Mapper:
                 gone = self._streams.pop(entry.node_id, None)
                 if gone is not None:
                     gone.end()
+        self._wake(entries)
+
+    def _wake(self, entries: Sequence[Entry]) -> None:
+        """Wake the readers; news of one node alone concerns neither who sees nobody nor, mostly, that node itself."""
         now_s = self._clock.wall_s()
-        lone = entries[0].node_id if all(e.node_id == entries[0].node_id for e in entries) else 0
-        news_to_lone = any(_news_to_itself(entry) for entry in entries)
+        only = {entry.node_id for entry in entries}
+        lone = only.pop() if len(only) == 1 else 0
+        lone_is_concerned = any(entry.fields & ~Fields.SELF_KNOWS for entry in entries)
         for node_id, stream in self._streams.items():
             if node_id == lone:
-                if news_to_lone:
-                    stream.wake()
-            elif visibility.has_sight(snapshot.nodes[node_id], now_s) or lone == 0:
+                concerned = lone_is_concerned
+            else:
+                concerned = lone == 0 or visibility.has_sight(self._snapshot.nodes[node_id], now_s)
+            if concerned:
                 stream.wake()
 
     def set_journal_size(self, entries: int) -> None:
@@ -167,10 +173,6 @@ class Mapper:
         """End every poll."""
         for stream in list(self._streams.values()):
             stream.end()
-
-
-def _news_to_itself(entry: Entry) -> bool:
-    return bool(entry.fields & ~Fields.SELF_KNOWS)
 
 
 def _nobody(_node_id: int) -> None:

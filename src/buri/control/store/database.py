@@ -103,13 +103,6 @@ class Database:
         except DBAPIError as error:
             raise _fault(self.path, error) from error
 
-    def limit_pages(self, pages: int) -> int:
-        """Let the file grow to so many pages at most; returns the limit of before."""
-        before = int(self._connection.exec_driver_sql("PRAGMA max_page_count").scalar_one())
-        self._connection.exec_driver_sql(f"PRAGMA max_page_count={int(pages)}").close()
-        self._connection.rollback()
-        return before
-
     def close(self) -> None:
         self._connection.close()
         self._engine.dispose()

@@ -253,14 +253,22 @@ def test_a_coordinator_gives_its_directory_back(tmp_path: Path) -> None:
     asyncio.run(scenario())
 
 
+class Cramped(Database):
+    """On a disk that holds so many pages, as SQLite sees it."""
+
+    def set_pages(self, pages: int) -> None:
+        self._connection.exec_driver_sql(f"PRAGMA max_page_count={pages}").close()
+        self._connection.rollback()
+
+
 def test_a_full_disk_is_one_sentence_and_no_loss(tmp_path: Path) -> None:
-    database = Database(tmp_path / FILE_NAME)
+    database = Cramped(tmp_path / FILE_NAME)
     database.commit([PutUser(ALICE)])
     many = [PutNode(node(number)) for number in range(1, 200)]
-    limit = database.limit_pages(20)
+    database.set_pages(20)
     with pytest.raises(SystemFault, match="full"):
         database.commit(many)
-    database.limit_pages(limit)
+    database.set_pages(1 << 20)
     database.commit(many)
     assert (len(database.load().nodes), len(database.load().users)) == (199, 1)
     database.close()
