@@ -1,4 +1,4 @@
-"""Tailscale's own command line, unchanged, drives our LocalAPI (a fake node behind it; in a namespace with no way out)."""
+"""Tailscale's own command line, unchanged, drives our LocalAPI (a fake node behind it, then a real one)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ from typing import Any
 import pytest
 
 from buri.testing.fakenode import LOGIN_URL, WRONG_KEY, Served, serve
-from buri.testing.lab import Host, Lab, peer
+from buri.testing.lab import PRIVATE_SERVER, Host, Lab, peer
+from buri.testing.ourpeers import Burid
+from buri.testing.realpeers import TestControl, start_derper
 from buri.wire.localapi import PingResult
 
 pytestmark = [pytest.mark.root, pytest.mark.interop, pytest.mark.slow]
@@ -119,3 +121,32 @@ def test_it_shows_the_login_page_and_ends_once_a_person_said_yes(logged_out: Com
     logged_out.served.call(logged_out.served.node.approve)
     up.expect("Success")
     assert up.popen.wait(10) == 0
+
+
+@pytest.mark.engine
+def test_it_reads_a_real_burid(lab: Lab) -> None:
+    server = lab.public_host("server", number=1, private=PRIVATE_SERVER)
+    _, derp_map = start_derper(server)
+    control = TestControl(server, PRIVATE_SERVER, derp_map)
+    home = lab.home("tokyo", server=server)
+    alice, bob = (Burid(lab.home_host(home, name)) for name in ("alice", "bob"))
+    for node in (alice, bob):
+        node.up(control.url, "any-key")
+
+    def tailscale(*words: str) -> str:
+        return alice.host.run(peer("tailscale"), f"--socket={alice.socket}", *words).stdout
+
+    assert [line.split()[1] for line in tailscale("status").splitlines()] == ["alice", "bob"]
+    theirs, ours = json.loads(tailscale("status", "--json")), alice.status()
+    assert theirs["Self"]["PublicKey"] == ours["Self"]["PublicKey"]
+    assert list(theirs["Peer"]) == list(ours["Peer"]) == [bob.status()["Self"]["PublicKey"]]
+    assert tailscale("ip", "-4").strip() == alice.address()
+    assert f"pong from bob ({bob.address()}) via " in tailscale("ping", "bob")
+    assert "Name:" in tailscale("whois", bob.address())
+    assert json.loads(tailscale("netcheck", "--format=json"))["UDP"] is True
+    assert json.loads(alice.cli("netcheck", "--format=json"))["UDP"] is True
+    assert "Daemon:" in tailscale("version", "--daemon")
+    tailscale("down")
+    assert alice.code("status")[0] == 1
+    tailscale("up")
+    assert "bob" in alice.cli("status")
