@@ -4,6 +4,7 @@ use pyo3::prelude::*;
 
 mod engine;
 mod errors;
+mod front;
 
 #[pymodule(gil_used = false)]
 mod _engine {
@@ -11,6 +12,8 @@ mod _engine {
 
     #[pymodule_export]
     use super::engine::Engine;
+    #[pymodule_export]
+    use super::front::FrontDoor;
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {

@@ -1,1 +1,10 @@
-//! (room laid out; filled by its own commits)
+//! DERP, the relay protocol: its frames, and a relay's core without sockets (upstream: `derp/`; wire reference 1d).
+
+pub mod frames;
+pub mod hub;
+mod member;
+
+#[cfg(test)]
+mod hub_test;
+
+pub use hub::{ClientId, Hub};

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 /// Frames of one kind.
-pub(super) struct Backlog {
+pub(crate) struct Backlog {
     bytes: VecDeque<u8>,
     lens: VecDeque<u32>,
     limit_bytes: usize,

@@ -5,7 +5,7 @@
 //! relays (`stream` their TCP and TLS, `trust` whom they must convince, `backlog` what waits for them), `sessions` the seam to WireGuard, `poller` epoll and eventfd.
 //! Everything the packet path reads lives in the thread and changes only between two batches.
 
-mod backlog;
+pub(crate) mod backlog;
 mod config;
 mod counters;
 mod derpclient;
@@ -16,10 +16,10 @@ mod node;
 mod orders;
 mod outbound;
 mod peers;
-mod poller;
+pub(crate) mod poller;
 mod relays;
 mod sessions;
-mod stream;
+pub(crate) mod stream;
 mod tables;
 mod trust;
 

@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::Arc;
 
-use rustls::{ClientConfig, ClientConnection};
+use rustls::{ClientConfig, ClientConnection, Connection, ServerConnection};
 use rustls_pki_types::ServerName;
 
 use crate::udp::socket::SockAddr;
@@ -20,7 +20,7 @@ const READ_BYTES: usize = 256 << 10;
 const PLAIN_BYTES: usize = 64 << 10;
 
 /// Buffers that all streams of a thread share.
-pub(super) struct Scratch {
+pub(crate) struct Scratch {
     cipher: Vec<u8>,
     plain: Vec<u8>,
 }
@@ -31,15 +31,58 @@ impl Default for Scratch {
     }
 }
 
-pub(super) struct Stream {
+pub(crate) struct Stream {
     fd: OwnedFd,
-    tls: Option<Box<ClientConnection>>,
+    tls: Option<Box<Connection>>,
     /// Without TLS: what the kernel has not taken yet, from `sent` on.
     out: Vec<u8>,
     sent: usize,
+    /// Bytes that the kernel has taken so far: how a standstill shows.
+    pub moved: u64,
 }
 
 impl Stream {
+    /// A connection that is open already, plain until `begin_tls`.
+    pub fn open(fd: OwnedFd) -> Stream {
+        Stream { fd, tls: None, out: Vec::new(), sent: 0, moved: 0 }
+    }
+
+    /// Speak TLS as its server from the next byte on.
+    pub fn begin_tls(&mut self, mut connection: ServerConnection) {
+        connection.set_buffer_limit(None);
+        self.tls = Some(Box::new(connection.into()));
+    }
+
+    pub fn is_tls(&self) -> bool {
+        self.tls.is_some()
+    }
+
+    /// Bytes given that the kernel has not taken yet (plain connections only).
+    pub fn waiting_bytes(&self) -> usize {
+        self.out.len() - self.sent
+    }
+
+    /// The first byte that waits, left where it is.
+    pub fn peek(&self) -> io::Result<Option<u8>> {
+        let mut byte = 0u8;
+        // SAFETY: one writable byte.
+        match unsafe { libc::recv(self.fd.as_raw_fd(), (&mut byte as *mut u8).cast(), 1, libc::MSG_PEEK) } {
+            1 => Ok(Some(byte)),
+            0 => Ok(None),
+            _ => Err(io::Error::last_os_error()),
+        }
+    }
+
+    /// Say that nothing more will be written.
+    pub fn shut_write(&mut self) {
+        if let Some(tls) = &mut self.tls {
+            tls.send_close_notify();
+        }
+        let _ = self.flush();
+        // SAFETY: no pointers; a peer that is gone already needs no goodbye.
+        unsafe { libc::shutdown(self.fd.as_raw_fd(), libc::SHUT_WR) };
+    }
+
     /// Begin to connect. `tls` names whom to expect; None speaks plain.
     pub fn dial(
         to: SocketAddr,
@@ -65,7 +108,7 @@ impl Stream {
                 let mut connection = ClientConnection::new(config, name).map_err(io::Error::other)?;
                 // What is given to it is bounded by whoever gives: see `idle`.
                 connection.set_buffer_limit(None);
-                Some(Box::new(connection))
+                Some(Box::new(connection.into()))
             }
             None => None,
         };
@@ -77,7 +120,7 @@ impl Stream {
                 return Err(error);
             }
         }
-        Ok(Stream { fd, tls, out: Vec::new(), sent: 0 })
+        Ok(Stream { fd, tls, out: Vec::new(), sent: 0, moved: 0 })
     }
 
     /// How the connecting ended, once the descriptor is writable.
@@ -133,11 +176,11 @@ impl Stream {
         let mut socket = Socket(self.fd.as_raw_fd());
         while self.wants_write() {
             let result = match &mut self.tls {
-                Some(tls) => tls.write_tls(&mut socket).map(|_| ()),
-                None => socket.write(&self.out[self.sent..]).map(|sent| self.sent += sent),
+                Some(tls) => tls.write_tls(&mut socket),
+                None => socket.write(&self.out[self.sent..]).inspect(|sent| self.sent += sent),
             };
             match result {
-                Ok(()) => {}
+                Ok(sent) => self.moved += sent as u64,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
                 Err(error) => return Err(error),
             }
@@ -226,7 +269,7 @@ impl Write for Socket {
     }
 }
 
-fn set(fd: &OwnedFd, level: libc::c_int, name: libc::c_int, value: libc::c_int) -> io::Result<()> {
+pub(crate) fn set(fd: &OwnedFd, level: libc::c_int, name: libc::c_int, value: libc::c_int) -> io::Result<()> {
     // SAFETY: the option's value is a C int that outlives the call.
     let result = unsafe {
         libc::setsockopt(

@@ -1,0 +1,134 @@
+//! One client of a relay: what it has sent so far, what waits for it.
+
+use std::collections::HashSet;
+use std::time::{Duration, Instant};
+
+use super::frames::{push_frame, Key};
+use crate::shell::backlog::Backlog;
+
+/// Some 35 ms of 60 Mbit/s, or four super-packets: enough that a fast stream never runs dry between two turns of the
+/// loop, little enough that a slow receiver's packets are fresh. What does not fit drops the oldest.
+const DATA_BYTES: usize = 256 << 10;
+/// 32 disco messages of the usual size and more.
+const DISCO_BYTES: usize = 16 << 10;
+/// Answers of our own that one client may leave waiting: pongs, goodbyes.
+const URGENT_BYTES: usize = 16 << 10;
+/// Peers remembered per client, to tell them when it leaves.
+const LONGEST_ACQUAINTANCE: usize = 4096;
+const GONE_BURST: f64 = 3.0;
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Phase {
+    /// It has not said who it is.
+    New,
+    Up,
+    /// To be closed; nothing more is taken in.
+    Closing,
+}
+
+pub(super) struct Member {
+    pub key: Key,
+    pub phase: Phase,
+    pub since: Instant,
+    pub preferred: bool,
+    pub keepalive_at: Instant,
+    pub dirty: bool,
+    /// An unfinished frame.
+    pub partial: Vec<u8>,
+    /// Bytes of an unknown frame that are still to be skipped.
+    pub skip: usize,
+    pub acquaintances: HashSet<Key, foldhash::fast::RandomState>,
+    urgent: Vec<u8>,
+    disco: Backlog,
+    data: Backlog,
+    gone_tokens: f64,
+    gone_at: Instant,
+}
+
+impl Member {
+    pub fn new(now: Instant) -> Member {
+        Member {
+            key: [0; 32],
+            phase: Phase::New,
+            since: now,
+            preferred: false,
+            keepalive_at: now,
+            dirty: false,
+            partial: Vec::new(),
+            skip: 0,
+            acquaintances: HashSet::default(),
+            urgent: Vec::new(),
+            disco: Backlog::new(DISCO_BYTES),
+            data: Backlog::new(DATA_BYTES),
+            gone_tokens: GONE_BURST,
+            gone_at: now,
+        }
+    }
+
+    /// Queue a frame of the relay's own; one that the client leaves unread too long is dropped (false).
+    pub fn say(&mut self, kind: u8, parts: &[&[u8]]) -> bool {
+        if self.urgent.len() > URGENT_BYTES {
+            return false;
+        }
+        push_frame(&mut self.urgent, kind, parts);
+        true
+    }
+
+    /// Queue a packet's frame; the number of older ones dropped for it.
+    pub fn relay(&mut self, disco: bool, parts: &[&[u8]]) -> u64 {
+        if disco {
+            self.disco.push(parts)
+        } else {
+            self.data.push(parts)
+        }
+    }
+
+    pub fn has_output(&self) -> bool {
+        !self.urgent.is_empty() || !self.disco.is_empty() || !self.data.is_empty()
+    }
+
+    /// Whole frames into `out`, about `budget` bytes: the relay's own first, then disco, then data.
+    pub fn drain(&mut self, out: &mut Vec<u8>, budget: usize) {
+        let start = out.len();
+        out.append(&mut self.urgent);
+        for queue in [&mut self.disco, &mut self.data] {
+            let used = out.len() - start;
+            if used < budget && !queue.is_empty() {
+                let taken: Result<(), std::convert::Infallible> = queue.take(budget - used, |bytes| {
+                    out.extend_from_slice(bytes);
+                    Ok(())
+                });
+                match taken {
+                    Ok(()) => {}
+                    Err(never) => match never {},
+                }
+            }
+        }
+    }
+
+    pub fn know(&mut self, key: &Key) {
+        if self.acquaintances.len() < LONGEST_ACQUAINTANCE {
+            self.acquaintances.insert(*key);
+        }
+    }
+
+    /// Whether it may be told that a peer is not here: once a second, three at once (upstream's limit).
+    pub fn may_hear_gone(&mut self, now: Instant) -> bool {
+        let passed = now.saturating_duration_since(self.gone_at);
+        self.gone_at = now;
+        self.gone_tokens = (self.gone_tokens + passed.as_secs_f64()).min(GONE_BURST);
+        if self.gone_tokens < 1.0 {
+            return false;
+        }
+        self.gone_tokens -= 1.0;
+        true
+    }
+
+    pub fn next_timeout(&self, hello: Duration) -> Option<Instant> {
+        match self.phase {
+            Phase::New => Some(self.since + hello),
+            Phase::Up => Some(self.keepalive_at),
+            Phase::Closing => None,
+        }
+    }
+}
