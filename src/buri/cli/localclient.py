@@ -273,7 +273,7 @@ def _refused(reply: Reply, method: str, path: str) -> BuriError:
             text = str(said.get("Error") or said.get("error") or text)
     if reply.status == 403:
         return NotPermittedError(
-            f"{text or 'access denied'}.".replace("..", "."),
+            f"Access denied: {text.removesuffix(' access denied') or 'this call'} is not for everyone.",
             remedy="Use sudo, or let this user do it from now on: `sudo buri set --operator=$USER`.",
         )
     if reply.status in (404, 405) and text.startswith(("404 page", "unsupported method")):

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from buri import __version__
 from buri.cli.context import App
 from buri.core.errors import BuriError
 from buri.wire.localapi import DEFAULT_SOCKET
@@ -57,6 +58,16 @@ class LazyGroup(click.Group):
         assert isinstance(found, click.Command)
         return found
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and args[0] not in VERBS and not args[0].startswith("-"):
+            import difflib  # for slips alone
+
+            near = difflib.get_close_matches(args[0], VERBS, n=1)
+            ctx.fail(f"There is no {args[0]!r}." + (f" Did you mean {near[0]!r}?" if near else ""))
+        return super().resolve_command(ctx, args)
+
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
         from click.shell_completion import CompletionItem  # not needed to run a verb
 
@@ -82,6 +93,7 @@ class LazyGroup(click.Group):
     show_envvar=True,
     help="The socket of burid.",
 )
+@click.version_option(__version__, message="%(version)s")
 @click.pass_context
 def cli(ctx: click.Context, socket: Path) -> None:
     """Buri, a mesh VPN you can run whole: node, control server and relay."""

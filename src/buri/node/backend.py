@@ -179,6 +179,8 @@ class AgentBackend:
         except StateError as error:
             result.err = error.message
             return result
+        if done.lost:
+            await asyncio.Event().wait()  # as upstream's: an error would end the caller's series; its patience decides
         result.node_name = peer.name.partition(".")[0]
         result.err = done.error
         result.latency_seconds = done.latency_s

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -12,6 +13,7 @@ import pytest
 
 from buri.cli import ping as ping_verb
 from buri.cli.main import VERBS, main
+from buri.node.localapi import server
 from buri.testing.fakenode import LOGIN_URL, WRONG_KEY, Served, serve
 from buri.wire.localapi import BackendState, Notify, PingResult
 
@@ -239,6 +241,35 @@ def test_every_verb_explains_itself_with_an_example(run: Run, verb: str) -> None
     code, out, _ = run(verb, "--help")
     assert code == 0
     assert "Example:" in out
+
+
+def test_a_slip_is_told_with_the_verb_that_was_meant(run: Run) -> None:
+    code, _, err = run("statsu")
+    assert code == 2
+    assert "There is no 'statsu'. Did you mean 'status'?" in err
+
+
+def test_a_user_without_rights_is_told_how_to_get_them(
+    run: Run, logged_out: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "peer_uid", lambda _: 54321 if os.geteuid() != 54321 else 54322)
+    code, _, err = run("up", SERVER)
+    assert code == 4
+    assert "sudo buri set --operator=$USER" in err
+    assert run("get", "hostname")[0] == 0
+    assert not [asked for asked in logged_out.node.asked if asked.startswith("start")]
+
+
+def test_the_first_sudo_buri_up_makes_its_caller_the_operator(
+    run: Run, logged_out: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setenv("SUDO_USER", "alice")
+    assert run("up", SERVER, "--auth-key=good-key", "--timeout=10s")[0] == 0
+    assert logged_out.node.current.operator_user == "alice"
+    monkeypatch.setenv("SUDO_USER", "bob")
+    assert run("up", "--hostname=kyoto")[0] == 0
+    assert logged_out.node.current.operator_user == "alice"
 
 
 def test_completion_scripts_name_the_program(run: Run) -> None:

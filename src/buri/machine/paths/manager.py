@@ -121,7 +121,7 @@ class PathManager:
         if not paths.info.disco_key:
             self._finish(PingDone(self._request, key, error="this peer does not answer disco pings"))
         elif not paths.ping(self._request, size_bytes, now):
-            self._finish(PingDone(self._request, key, error="no way to this peer is known"))
+            self._finish(PingDone(self._request, key, error="no way to this peer is known", lost=True))
         self._watch(paths)
         self._settle(now)
         return self._request

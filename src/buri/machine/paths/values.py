@@ -98,7 +98,10 @@ class RelayInUse(msgspec.Struct, frozen=True, tag=True):
 
 
 class PingDone(msgspec.Struct, frozen=True, tag=True):
-    """The end of one `ping()`: by `endpoint`, or by the relay `region`, after `latency_s`; or `error` says why not."""
+    """The end of one `ping()`: by `endpoint`, or by the relay `region`, after `latency_s`; or `error` says why not.
+
+    `lost`: nothing came back this time, but the next ping may do better.
+    """
 
     request: int
     key: NodePublic
@@ -106,6 +109,7 @@ class PingDone(msgspec.Struct, frozen=True, tag=True):
     endpoint: AddrPort | None = None
     region: int = 0
     error: str = ""
+    lost: bool = False
 
 
 PathEvent = PathChosen | NeedEndpoints | RelayInUse | PingDone

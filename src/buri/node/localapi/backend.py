@@ -58,9 +58,10 @@ class Backend(Protocol):
         """Have the server forget this node; done when it answered."""
 
     async def ping(self, address: IPAddress, kind: str, size_bytes: int) -> PingResult:
-        """One ping of `kind` (disco, TSMP, ICMP, peerapi); what went wrong with it is in `Err` of the result.
+        """One ping of `kind` (disco, TSMP, ICMP, peerapi); what makes it hopeless is in `Err` of the result.
 
-        It may wait for as long as the caller does; the caller going away cancels it.
+        A ping that is merely lost is never answered, as upstream's: an error would end the caller's whole series. So
+        it may wait for as long as the caller does; the caller going away cancels it.
         """
 
     async def whois(self, query: str, protocol: str) -> WhoIsResponse | None:
