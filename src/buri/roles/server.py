@@ -41,6 +41,7 @@ _log = logging.getLogger("buri.server")
 def main(flags: Mapping[str, str | bool | None]) -> int:
     """Run the server; `flags` are ServerFlags' members as the command line gave them. Returns the exit code."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logging.getLogger("alembic").setLevel(logging.WARNING)
     try:
         asyncio.run(_serve(resolve(msgspec.convert(flags, ServerFlags), os.environ)))
     except BuriError as error:

@@ -327,7 +327,7 @@ class Lab:
     def _firewall(home: Home, *, hard: bool, forwards: dict[int, str]) -> None:
         masquerade = "masquerade random,fully-random" if hard else "masquerade"
         dnat = "\n".join(
-            f"    iifname wan {proto} dport {port} dnat to {to}"
+            f"    meta nfproto ipv4 iifname wan {proto} dport {port} dnat ip to {to}"
             for port, to in forwards.items()
             for proto in ("tcp", "udp")
         )
