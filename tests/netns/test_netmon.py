@@ -75,3 +75,16 @@ def test_ipv6_counts_once_it_leads_somewhere() -> None:
             await seen.get()
 
     watch(story)
+
+
+def test_a_rule_that_another_program_took_away_wakes_the_monitor() -> None:
+    async def story(seen: asyncio.Queue[NetworkState], monitor: NetworkMonitor) -> None:
+        ip("address", "add", "192.0.2.1/24", "dev", "eth7")
+        ip("rule", "add", "priority", "5287", "table", "5282")
+        state = await seen.get()
+        while not seen.empty():
+            state = seen.get_nowait()
+        ip("rule", "del", "priority", "5287")
+        assert await seen.get() == state
+
+    watch(story)

@@ -211,8 +211,9 @@ class ControlSession:
             self._take_plain(plain)
 
     def _start_h2(self) -> None:
-        self._h2.local_settings.initial_window_size = WINDOW_BYTES
         self._h2.initiate_connection()
+        # Not by local_settings before: h2 would count on the new value without having told the server.
+        self._h2.update_settings({h2.settings.SettingCodes.INITIAL_WINDOW_SIZE: WINDOW_BYTES})
         self._h2.increment_flow_control_window(WINDOW_BYTES)
         self._flush()
 

@@ -44,7 +44,8 @@ _RTPROT_STATIC, _RTN_UNICAST, _SCOPE_LINK, _SCOPE_UNIVERSE = 4, 1, 253, 0
 _FRA_PRIORITY, _FRA_FWMARK, _FRA_TABLE, _FRA_FWMASK = 6, 10, 15, 16
 _RULE_TO_TABLE, _RULE_UNREACHABLE = 1, 7
 
-_GROUPS = 0x1 | 0x10 | 0x40 | 0x100 | 0x400  # links, addresses and routes of both families
+# links; addresses, routes and rules of both families
+_GROUPS = 0x1 | 0x10 | 0x40 | 0x80 | 0x100 | 0x400 | 0x40000
 _BUFFER_BYTES = 1 << 18
 
 
@@ -298,7 +299,7 @@ def _check(content: bytes, what: str, allow: tuple[int, ...]) -> None:
 
 
 class NetworkEvents:
-    """Readable when links, addresses or routes changed; what changed is to be read anew."""
+    """Readable when links, addresses, routes or rules changed; what changed is to be read anew."""
 
     def __init__(self) -> None:
         flags = socket.SOCK_RAW | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK

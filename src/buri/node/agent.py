@@ -52,7 +52,7 @@ from buri.node.notices import (
     StateChanged,
 )
 from buri.node.pingback import answer_ping
-from buri.node.reconciler import Choices, Reconciler
+from buri.node.reconciler import Choices, Reconciler, is_expired
 from buri.node.router import Router, RouterConfig
 from buri.node.router.linux import MARK
 from buri.node.states import Facts, next_state
@@ -351,15 +351,14 @@ class Agent:
 
     @property
     def is_expired(self) -> bool:
-        """Whether this node's key has expired."""
+        """Whether this node's key has expired, by our own clock, as upstream judges its own node."""
         node = self.self_node
-        if node is None:
-            return False
-        try:
-            expiry_s = parse_time(node.key_expiry)
-        except ValueError:
-            expiry_s = 0.0
-        return node.expired or 0 < expiry_s <= time.time()  # by our own clock, as upstream judges its own node
+        return node is not None and is_expired(node, time.time())
+
+    @property
+    def network(self) -> NetworkState:
+        """The host's own network now."""
+        return self._monitor.state
 
     @property
     def self_node(self) -> Node | None:
@@ -451,7 +450,7 @@ class Agent:
         home = self.underlay.relays.home
         if report is not None or home:
             info = (
-                report.net_info(home=home, os_has_ipv6=self._monitor.state.has_ipv6)
+                report.net_info(home=home, os_has_ipv6=hostinfo.os_has_ipv6())
                 if report is not None
                 else NetInfo(preferred_derp=home)
             )
@@ -479,28 +478,20 @@ class Agent:
             self.failed.set_result(reason)
 
     def _network_changed(self, old: NetworkState, new: NetworkState) -> None:
-        log.info("The network changed: %s", ", ".join(map(str, new.addresses)) or "no addresses")
-        self.underlay.network_changed(new)
-        if self._control is not None and self.prefs.want_running and self._key is not None:
-            if set(old.addresses) - set(new.addresses):
-                self._control.client.reconnect(self._now())
-            else:
-                self._control.client.connect(self._now())
-            self._control.pump()
+        if old != new:
+            log.info("The network changed: %s", ", ".join(map(str, new.addresses)) or "no addresses")
+            self.underlay.network_changed(new)
+            if self._control is not None and self.prefs.want_running and self._key is not None:
+                if set(old.addresses) - set(new.addresses):
+                    self._control.client.reconnect(self._now())
+                else:
+                    self._control.client.connect(self._now())
+                self._control.pump()
         if self._router_config is not None:
             try:
                 self._router.apply(self._router_config)  # another program may have taken our rules away
             except BuriError as error:
                 log.warning("%s", error)
-
-    def rebind(self) -> None:
-        """Treat the network as changed."""
-        self.underlay.network_changed(self._monitor.state)
-
-    @property
-    def network(self) -> NetworkState:
-        """The host's own network now."""
-        return self._monitor.state
 
     # ---- small helps --------------------------------------------------------------------------------------------
 

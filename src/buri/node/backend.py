@@ -208,7 +208,7 @@ class AgentBackend:
         """Measure the network now."""
         report = await self._agent.underlay.measure()
         home = self._agent.underlay.relays.home
-        return statusview.netcheck_report(report, home=home, os_has_ipv6=self._agent.network.has_ipv6)
+        return statusview.netcheck_report(report, home=home, os_has_ipv6=hostinfo.os_has_ipv6())
 
     async def netmap(self) -> NetworkMap | None:
         """The netmap now."""
@@ -310,7 +310,7 @@ class AgentBackend:
             case "restun" | "pick-new-derp":
                 await underlay.measure()
             case "rebind":
-                self._agent.rebind()
+                underlay.network_changed(self._agent.network)
             case "break-derp-conns":
                 underlay.reopen_relays()
             case _:

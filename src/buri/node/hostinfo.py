@@ -61,3 +61,8 @@ def _os_release() -> dict[str, str]:
 @functools.cache
 def _in_container() -> bool:
     return os.path.exists("/.dockerenv") or os.path.exists("/run/.containerenv")
+
+
+def os_has_ipv6() -> bool:
+    """Whether the kernel speaks IPv6 at all."""
+    return os.path.exists("/proc/net/if_inet6")

@@ -141,6 +141,15 @@ def peer_tables(node: Node, *, accept_routes: bool) -> PeerTables | None:
     return PeerTables(port.Peer(key, tuple(dict.fromkeys(allowed))), path, expiry_s)
 
 
+def is_expired(node: Node, wall_s: float) -> bool:
+    """Whether a node's key has expired at `wall_s`; a time that does not read never comes."""
+    try:
+        expiry_s = parse_time(node.key_expiry)
+    except ValueError:
+        expiry_s = 0.0
+    return node.expired or 0 < expiry_s <= wall_s
+
+
 def addresses_of(node: Node) -> tuple[IPAddress, ...]:
     """A node's own tailnet addresses, those that read."""
     return tuple(prefix.network_address for prefix in _prefixes(node.addresses))

@@ -12,7 +12,7 @@ from buri.machine.netcheck import NetReport
 from buri.machine.paths.values import PathInfo
 from buri.node import hostinfo
 from buri.node.agent import Agent
-from buri.node.reconciler import addresses_of
+from buri.node.reconciler import addresses_of, is_expired
 from buri.wire.localapi import NetcheckReport, PeerStatus, Status, TailnetStatus
 from buri.wire.tailcfg.base import ZERO_TIME, format_time
 from buri.wire.tailcfg.derpmap import DERPMap
@@ -85,7 +85,7 @@ def _self(agent: Agent) -> PeerStatus:
     if netmap is None:
         shown = PeerStatus(host_name=hostinfo.host_name(agent.prefs.hostname), os="linux")
     else:
-        shown = _node(netmap, netmap.self_node)
+        shown = _node(netmap, netmap.self_node, time.time())
         shown.relay = region_code(netmap.derp_map, agent.underlay.relays.home)
     shown.public_key = str(key) if key is not None else str(NodePublic.zero())
     shown.host_name = hostinfo.host_name(agent.prefs.hostname)
@@ -95,7 +95,7 @@ def _self(agent: Agent) -> PeerStatus:
     return shown
 
 
-def _node(netmap: Netmap, node: Node) -> PeerStatus:
+def _node(netmap: Netmap, node: Node, server_wall_s: float) -> PeerStatus:
     info = node.hostinfo
     return PeerStatus(
         id=node.stable_id,
@@ -117,14 +117,14 @@ def _node(netmap: Netmap, node: Node) -> PeerStatus:
         cap_map=node.cap_map,
         sharee_node=bool(info is not None and info.sharee_node),
         in_network_map=True,
-        expired=node.expired,
+        expired=is_expired(node, server_wall_s),
         key_expiry=None if node.key_expiry == ZERO_TIME else node.key_expiry,
         exit_node_option={"0.0.0.0/0", "::/0"} <= set(node.allowed_ips or ()),
     )
 
 
 def _peer(agent: Agent, netmap: Netmap, node: Node, stats: dict[NodePublic, port.PeerStats]) -> PeerStatus:
-    shown = _node(netmap, node)
+    shown = _node(netmap, node, agent.server_wall_s())
     shown.addrs = node.endpoints
     key = NodePublic.parse(node.key) if node.key else NodePublic.zero()
     path: PathInfo | None = agent.underlay.path_info(key)

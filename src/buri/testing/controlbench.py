@@ -10,6 +10,7 @@ import h2.connection
 import h2.events
 import msgspec
 
+from buri.core.errors import WireError
 from buri.core.keys import DiscoPrivate, MachinePrivate, MachinePublic, NodePrivate
 from buri.machine.controlclient import ControlClient, Server
 from buri.machine.controlevents import ControlEvent, ControlTransmit, Dial, FetchKey, HangUp, SendBytes
@@ -36,7 +37,8 @@ class OpenNoise:
 
     def receive(self, data: bytes) -> bytes:
         if not self.established:
-            assert data.startswith(ANSWER)
+            if not data.startswith(ANSWER):
+                raise WireError("The server did not say its word.")
             self.established = True
             return data[len(ANSWER) :]
         return data
@@ -195,8 +197,13 @@ class Bench:
         """One framed map message."""
         assert self.h2 is not None
         body = zstd.compress(msgspec.json.encode(message))
-        self.h2.send_data(request.stream, len(body).to_bytes(4, "little") + body)
-        self._flush()
+        data = len(body).to_bytes(4, "little") + body
+        while data:
+            room = min(self.h2.local_flow_control_window(request.stream), self.h2.max_outbound_frame_size)
+            assert room > 0, "the client leaves no room to send"
+            part, data = data[:room], data[room:]
+            self.h2.send_data(request.stream, part)
+            self._flush()
 
     def end_stream(self, request: Request) -> None:
         assert self.h2 is not None

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import random
 from ipaddress import ip_address
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from buri.core.addresses import AddrPort
 from buri.core.errors import ConfigError
@@ -26,7 +29,7 @@ from buri.machine.controlevents import (
     PingAsked,
     Trouble,
 )
-from buri.testing.controlbench import DISCO, NODE, Bench
+from buri.testing.controlbench import DISCO, KEY_JSON, NODE, UPGRADED, Bench
 from buri.wire.tailcfg.mapping import PingRequest
 from buri.wire.tailcfg.node import Hostinfo
 
@@ -466,3 +469,55 @@ def test_disconnect_and_connect_go_down_and_up_again() -> None:
     assert bench.client.next_timeout() is None
     bench.client.connect(bench.now)
     assert [type(order) for order in bench.take_orders()] == [Dial]
+
+
+def test_a_netmap_of_many_megabytes_comes_through() -> None:
+    bench = Bench()
+    stream = bench.registered()
+    dice = random.Random(3)  # so that zstd cannot make it small
+    peers = [{"ID": 10 + n, "Key": "nodekey:" + dice.randbytes(32).hex(), "Name": f"p{n}."} for n in range(9000)]
+    for _ in range(12):
+        bench.send_map(stream, {"Peers": peers})
+    assert bench.client.netmap is not None
+    assert len(bench.client.netmap.peers) == 9000
+
+
+@settings(max_examples=150, deadline=None)
+@given(junk=st.lists(st.binary(max_size=200), max_size=8), stage=st.integers(0, 3))
+def test_junk_from_a_server_ends_a_session_and_nothing_else(junk: list[bytes], stage: int) -> None:
+    bench = Bench(key=NODE)
+    if stage == 3:
+        bench = Bench()
+        bench.registered()
+    elif stage == 2:
+        bench.client.connect(bench.now)
+        bench.open()
+    else:
+        bench.client.connect(bench.now)
+        bench.take_orders()
+        bench.client.handle_key(200, KEY_JSON, bench.now)
+        bench.client.handle_connected(bench.now)
+        while bench.client.poll_transmit() is not None:
+            pass
+        if stage == 1:
+            bench.client.handle_bytes(UPGRADED, bench.now, 0.0)
+    for data in junk:
+        bench.client.handle_bytes(data, bench.now, 0.0)
+    while bench.client.poll_transmit() is not None:
+        pass
+    assert bench.client.state in (ControlState.CONNECTING, ControlState.CONNECTED, ControlState.WAITING)
+    bench.client.handle_failed("gone", bench.now)
+    assert bench.client.state is ControlState.WAITING
+    assert bench.client.next_timeout() is not None
+
+
+@settings(max_examples=100, deadline=None)
+@given(junk=st.binary(max_size=300), framed=st.booleans())
+def test_junk_in_the_map_stream_ends_the_session_with_a_sentence(junk: bytes, framed: bool) -> None:
+    bench = Bench()
+    stream = bench.registered()
+    assert bench.h2 is not None
+    bench.h2.send_data(stream.stream, len(junk).to_bytes(4, "little") + junk if framed else junk)
+    bench.client.handle_bytes(bench.h2.data_to_send(), bench.now, 0.0)
+    bench.pump()
+    assert bench.client.state in (ControlState.CONNECTED, ControlState.WAITING)

@@ -304,3 +304,15 @@ def test_a_ping_to_nobody_is_an_error_of_the_callers(store: StateStore) -> None:
             await ping_peer(bench.agent, ip_address("100.64.0.99"))
 
     play(store, story)
+
+
+def test_a_new_host_name_is_reported(store: StateStore) -> None:
+    async def story(bench: NodeBench) -> None:
+        await bench.join()
+        bench.agent.set_prefs(Prefs(control_url=bench.url, want_running=True, hostname="kichijouji"))
+        await bench.until(
+            "the report",
+            lambda: any(u.hostinfo is not None and u.hostinfo.hostname == "kichijouji" for u in bench.control.updates),
+        )
+
+    play(store, story)

@@ -47,7 +47,10 @@ def read_state(netlink: Netlink, *, without: str) -> NetworkState:
 
 
 class NetworkMonitor:
-    """Calls `on_change(old, new)` in the running loop whenever the state changed."""
+    """Calls `on_change(old, new)` in the running loop whenever the kernel's network changed.
+
+    Both are equal when nothing that matters to us did: then only what we set ourselves may need mending.
+    """
 
     def __init__(self, interface: str, on_change: Callable[[NetworkState, NetworkState], None]) -> None:
         self._interface = interface
@@ -74,5 +77,4 @@ class NetworkMonitor:
     def _compare(self) -> None:
         self._look = None
         old, self.state = self.state, read_state(self._netlink, without=self._interface)
-        if self.state != old:
-            self._on_change(old, self.state)
+        self._on_change(old, self.state)
