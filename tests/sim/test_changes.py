@@ -205,6 +205,11 @@ def test_a_path_that_eats_fragments_too_is_left_for_the_relay() -> None:
     assert not direct(pair.a, pair.b)
     assert pair.a.path_to(pair.b).why_relayed == "full-size packets do not pass by the direct address"
     assert talk.longest_silence_s(start, pair.now - 1) < 6
+    left = pair.now
+    pair.world.timeline.run(200)
+    assert talk.longest_silence_s(left, pair.now - 1) < 0.5
+    pair.world.internet.mtu = 1500
+    pair.wait_direct(10)
 
 
 def test_a_path_of_ordinary_size_keeps_df_and_gso() -> None:

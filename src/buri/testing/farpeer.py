@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from random import Random
 
+from nacl.bindings import crypto_box_afternm
+
 from buri.core.addresses import AddrPort
 from buri.core.keys import DiscoPrivate, DiscoPublic, NodePrivate
 from buri.machine.paths.values import PeerPathInfo, SendRelay, SendUDP
@@ -27,6 +29,11 @@ class FarPeer:
     def seal(self, message: disco.Message) -> bytes:
         nonce = self._rng.randbytes(disco.NONCE_BYTES)
         return disco.seal_datagram(message, sender=self.disco_key, shared=self._shared, nonce=nonce)
+
+    def seal_bytes(self, plain: bytes) -> bytes:
+        """A box with anything at all inside."""
+        nonce = self._rng.randbytes(disco.NONCE_BYTES)
+        return disco.MAGIC + self.disco_key.raw + nonce + crypto_box_afternm(plain, nonce, self._shared)
 
     def open(self, sent: SendUDP | SendRelay) -> disco.Message:
         return disco.open_datagram(sent.data, self._shared)

@@ -155,7 +155,7 @@ mod tests {
     fn one_active_event_of_a_peer_waits_at_a_time() {
         let active = Event::PeerActive([1; 32]);
         let queue = queue(2, [active.clone(), active.clone()]);
-        assert_eq!(queue.take(9), [active.clone()]);
+        assert_eq!(queue.take(9), std::slice::from_ref(&active));
         queue.push_all(&mut vec![active.clone()]);
         assert_eq!(queue.take(9), [active]);
     }

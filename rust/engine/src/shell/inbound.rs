@@ -122,12 +122,10 @@ impl Node {
     }
 
     fn tell(&mut self, news: News) {
-        self.events.push(match news {
+        let event = match news {
             News::Up { region, server_key } => Event::RelayUp { region, server_key },
             News::Down { region, reason } => {
-                for peer in self.peers.iter_mut() {
-                    peer.seen_by.retain(|seen| *seen != region);
-                }
+                self.forget_ways_back(region);
                 Event::RelayDown { region, reason }
             }
             News::PeerGone { region, key, was_here } => {
@@ -137,7 +135,8 @@ impl Node {
                 Event::RelayPeerGone { region, key, was_here }
             }
             News::Health { region, problem } => Event::RelayHealth { region, problem },
-        });
+        };
+        self.events.push(event);
     }
 
     /// An authentic inner packet at `place` of the arena: check, filter, and let it wait for its like.
@@ -181,6 +180,9 @@ impl Node {
         if self.coalescer.is_empty() {
             return;
         }
+        // Who sees a packet come out has been told already why it could.
+        self.tell_sessions();
+        self.shared.events.push_all(&mut self.events);
         let (tun, counters) = (&self.tun, &mut self.counters);
         self.coalescer.drain(arena, |parts| {
             counters.tun_tx_writes += 1;

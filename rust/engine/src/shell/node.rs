@@ -41,6 +41,8 @@ pub struct Node {
     pub(super) poller: Poller,
     pub(super) sockets: Pair,
     pub(super) socket_options: Options,
+    /// The port to have again after Rebind.
+    pub(super) port: u16,
     /// None while it is being read from.
     pub(super) receiver: Option<Box<Receiver>>,
     pub(super) outbox: Outbox,
@@ -97,6 +99,7 @@ impl Node {
         let mut node = Node {
             shared,
             poller,
+            port: sockets.port(),
             sockets,
             socket_options,
             receiver: Some(Box::default()),

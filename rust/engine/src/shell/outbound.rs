@@ -10,6 +10,9 @@ use crate::tun::{virtio, Segments};
 use crate::udp::send::Route;
 use crate::wireguard::PeerId;
 
+/// What a UDP datagram carries over IPv4.
+const LARGEST_DATAGRAM_BYTES: usize = 65_507;
+
 /// What waits before it is sent although the turn goes on: about two full trains, so that the other end can begin.
 const FLUSH_BYTES: usize = 128 << 10;
 /// The same for relays: four TLS records.
@@ -53,6 +56,10 @@ impl Node {
         self.filter.outbound(&headers);
         let path = peer.path;
         let target = Target { id: peer.id, key: peer.key };
+        if self.wire_len(segments.len_of(0)) > LARGEST_DATAGRAM_BYTES {
+            self.counters.drop_out_malformed += count;
+            return;
+        }
         if path.is_none() {
             self.counters.drop_out_no_path += count;
             return;

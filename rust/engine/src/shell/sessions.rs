@@ -11,6 +11,7 @@ use zeroize::Zeroizing;
 use super::config::Key;
 use super::events::Event;
 use super::node::Node;
+use super::peers::Path;
 use crate::aead::{OpenJob, Opened, SealJob};
 use crate::routes::PeerIndex;
 use crate::tun::Segments;
@@ -124,7 +125,10 @@ impl Node {
                     let known =
                         sessions.device.handle_handshake(self.wireguard_now, source, message, &mut sessions.out);
                     match known {
-                        Some(peer) => self.heard(peer, source),
+                        Some(peer) => {
+                            self.heard(peer, source);
+                            self.answer_by_path(peer, source);
+                        }
                         None => self.counters.drop_in_unauthentic += 1,
                     }
                     at = end;
@@ -135,6 +139,25 @@ impl Node {
                 }
             }
         }
+    }
+
+    /// An answer goes back to where the question came from, and by the peer's path where that leads elsewhere: of the two,
+    /// one may be dead already or not alive yet. The peer takes the first and ignores the second.
+    fn answer_by_path(&mut self, peer: PeerId, source: Source) {
+        let index = peer.index() as PeerIndex;
+        let Some(path) = self.peers.get(index).map(|peer| peer.path) else { return };
+        let elsewhere = match source {
+            Source::Udp(from) => Path { udp: path.udp.filter(|route| route.to != from), relay: path.relay },
+            Source::Relay { region, .. } => Path { udp: path.udp, relay: path.relay.filter(|other| *other != region) },
+        };
+        if elsewhere.is_none() {
+            return;
+        }
+        let mut packets = std::mem::take(&mut self.sessions.out.packets);
+        for answer in packets.iter().filter(|answer| answer.to == Destination::Source(source)) {
+            self.send_sealed(&elsewhere, index, &answer.bytes);
+        }
+        std::mem::swap(&mut self.sessions.out.packets, &mut packets);
     }
 
     /// Open up to a group of data messages to one receiver; where the next message begins.
@@ -221,6 +244,11 @@ impl Node {
         while let Some(outgoing) = self.sessions.out.packets.pop_front() {
             self.send_outgoing(outgoing.to, &outgoing.bytes);
         }
+        self.tell_sessions();
+    }
+
+    /// Tell Python what the core has told.
+    pub(super) fn tell_sessions(&mut self) {
         while let Some(event) = self.sessions.out.events.pop_front() {
             self.tell_session(event);
         }

@@ -28,14 +28,27 @@ impl Node {
             }
             Order::SetPath { key, udp, relay, gso } => self.set_path(&key, udp, relay, gso),
             Order::SetFilter { local, rules, shields_up } => self.filter.replace(&local, &rules, shields_up),
-            Order::ConnectRelay(spec) => self.relays.connect(spec, self.now, &self.poller),
+            Order::ConnectRelay(spec) => {
+                self.forget_ways_back(spec.region);
+                self.relays.connect(spec, self.now, &self.poller);
+            }
             Order::PreferRelay { region, preferred } => self.relays.prefer(region, preferred),
-            Order::CloseRelay(region) => self.relays.close(region),
+            Order::CloseRelay(region) => {
+                self.forget_ways_back(region);
+                self.relays.close(region);
+            }
             Order::SendUdp { to, data } => self.send_datagram(to, &data),
             Order::SendRelay { region, key, data } => {
                 self.relays.send(region, &key, &data, true, &mut self.counters);
             }
             Order::Rebind => self.rebind(),
+        }
+    }
+
+    /// A region's connection ends: who was heard through it will be told anew.
+    pub(super) fn forget_ways_back(&mut self, region: u32) {
+        for peer in self.peers.iter_mut() {
+            peer.seen_by.retain(|seen| *seen != region);
         }
     }
 
@@ -126,7 +139,7 @@ impl Node {
 
     fn rebind(&mut self) {
         self.flush();
-        let port = self.sockets.port();
+        let port = self.port;
         // The old sockets hold the port: they go first.
         self.sockets = Pair { ipv4: None, ipv6: None };
         let bound = match Pair::bind(port, &self.socket_options) {
@@ -134,6 +147,7 @@ impl Node {
             other => other,
         };
         match bound.map_err(|error| format!("{error:?}")).and_then(|sockets| {
+            self.port = sockets.port();
             self.sockets = sockets;
             self.watch_sockets().map_err(|error| error.to_string())
         }) {

@@ -18,7 +18,6 @@ class Candidate:
 
     __slots__ = (
         "address",
-        "blocked_until",
         "called",
         "full_size",
         "heard_at",
@@ -26,6 +25,7 @@ class Candidate:
         "named",
         "pinged_at",
         "pong_at",
+        "unproven",
     )
 
     def __init__(self, address: AddrPort) -> None:
@@ -37,7 +37,7 @@ class Candidate:
         self.pong_at: float | None = None
         self.latency_s: float | None = None
         self.full_size: bool | None = None  # whether full-size datagrams pass unfragmented; None: not known
-        self.blocked_until = 0.0  # full-size datagrams do not pass at all: no path before then
+        self.unproven = False  # full-size datagrams did not pass at all: no path until one does
 
     def may_be_pinged(self, now: float) -> bool:
         """Whether the spacing between discovery pings allows one."""
@@ -60,7 +60,7 @@ class Candidate:
     def forget_measurements(self) -> None:
         """The network changed below: nothing measured holds."""
         self.pinged_at = self.pong_at = self.latency_s = self.full_size = None
-        self.blocked_until = 0.0
+        self.unproven = False
 
 
 class Candidates:

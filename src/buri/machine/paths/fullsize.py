@@ -4,7 +4,8 @@ A WireGuard data message for the interface's MTU of 1280 bytes is 1312 bytes of 
 apart decide, so that a router which eats long packets without a word (no ICMP) is found within two seconds:
 
     WHOLE        sent with DF, as data is; no answer, though a small ping sent with the last was answered -> CUT
-    CUT          the path has lost DF and GSO meanwhile; no answer again -> the address is no path for a minute
+    CUT          the path has lost DF and GSO meanwhile; no answer again -> the address is no path until a ping in
+    WHOLE's way returns
 
 Silence of the small ping as well proves nothing about size; the probe ends and starts again with the next pong.
 """
@@ -18,7 +19,6 @@ from buri.wire import disco
 
 FULL_PAYLOAD_BYTES = 1280 + 32
 PADDING_BYTES = FULL_PAYLOAD_BYTES - disco.PING_BYTES
-BLOCKED_S = 60.0
 _TRIES = 4
 _SPACING_S = 0.4
 

@@ -10,7 +10,7 @@ Life of a path:
 - *Doubt.* A heartbeat that stays unanswered (sent twice, 1.5 s) ends trust before its time. Without trust, packets go
   by the address and by the relay; discovery starts again; a ping timing out then clears the address.
 - *Full size.* A new path is also pinged at the size of a full packet. If only small pings return, the path loses DF and
-  GSO (`gso` False); if even fragments do not return, it is no path for a minute.
+  GSO (`gso` False); if even fragments do not return, it is no path until a full-size ping does.
 
 Invariants: packets have one destination whenever an address is trusted, and never only an untrusted one when the peer
 has a relay; at most `MAX_CANDIDATES` addresses and `MAX_IN_FLIGHT` pings are kept.
@@ -25,7 +25,7 @@ from buri.core.addresses import AddrPort
 from buri.machine.paths import limits
 from buri.machine.paths.callmemaybe import CallMeMaybeGate
 from buri.machine.paths.candidates import Candidate, Candidates
-from buri.machine.paths.fullsize import BLOCKED_S, PADDING_BYTES, FullSizeProbe, Stage, Step
+from buri.machine.paths.fullsize import PADDING_BYTES, FullSizeProbe, Stage, Step
 from buri.machine.paths.link import DiscoLink
 from buri.machine.paths.pings import PingInFlight, PingsInFlight, Purpose
 from buri.machine.paths.scoring import PathQuality, is_better
@@ -383,12 +383,14 @@ class PeerPaths:
         candidate.pong_at = now
         if ping.purpose in _PADDED:
             if ping.purpose is Purpose.FULL_SIZE:
-                candidate.full_size = True
+                candidate.full_size, candidate.unproven = True, False
             if candidate.address == self._probe.address:
                 self._probe.stop()
         else:
             candidate.latency_s = latency_s
-        if now < candidate.blocked_until:
+        if candidate.unproven:
+            if ping.purpose not in _PADDED:  # it lives; whether it carries has to be seen before anything goes there
+                self._send_ping(candidate.address, Purpose.FULL_SIZE, now, padding_bytes=PADDING_BYTES)
             return
         best = self._best
         if candidate is best:
@@ -442,7 +444,7 @@ class PeerPaths:
             self._probe.start(best.address, Stage.CUT, now)
             self._continue_probe(now)
         else:
-            best.blocked_until = now + BLOCKED_S
+            best.unproven = True
             best.full_size = None
             self._best = None
             self._choose(now, "full-size packets do not pass")
@@ -467,7 +469,7 @@ class PeerPaths:
             return "idle"
         if self._best is not None:
             return "the direct address stopped answering"
-        if any(now < candidate.blocked_until for candidate in self._candidates):
+        if any(candidate.unproven for candidate in self._candidates):
             return "full-size packets do not pass by the direct address"
         if not len(self._candidates):
             return "the peer offers no address"

@@ -7,6 +7,8 @@ from itertools import pairwise
 from random import Random
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from buri.core.addresses import AddrPort
 from buri.core.errors import StateError
@@ -375,6 +377,19 @@ def test_strangers_garbage_and_late_answers_change_nothing() -> None:
         "disco_sender_mismatch": 2,
         "pong_unexpected": 1,
     }
+
+
+@given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 1), st.binary(max_size=120)), max_size=30))
+def test_a_peer_may_put_anything_at_all_into_its_boxes(said: list[tuple[int, int, bytes]]) -> None:
+    stage = Stage(NEAR)
+    stage.active()
+    for kind, version, body in said:
+        data = stage.peer.seal_bytes(bytes((kind, version)) + body)
+        stage.paths.handle_disco_udp(data, FAR, stage.now)
+        stage.paths.handle_disco_relay(data, 1, stage.peer.key, stage.now)
+        stage.book.advance(0.1)
+
+    assert stage.path().udp is None
 
 
 def test_a_pong_replayed_from_elsewhere_moves_nothing() -> None:
