@@ -1,89 +1,83 @@
-"""`buri relay`: a relay and STUN server on its own, run until a signal. Decides nothing itself."""
+"""`buri relay`: a relay of its own, put together and run until a signal. Decides nothing itself."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import msgspec
 
-from buri.core.addresses import AddrPort
-from buri.core.errors import BuriError, ConfigError, SystemFault
+from buri.core.errors import BuriError
 from buri.engine.frontdoor import NativeFrontDoor
-from buri.engine.frontport import Certificate, FrontConfig
-from buri.relay.config import RelayConfig, RelayFlags, resolve
-from buri.relay.identity import load_or_make_certificate, load_or_make_key, pin
-from buri.wire.tailcfg.derpmap import DERPMap, DERPNode, DERPRegion
+from buri.engine.frontport import FrontConfig, FrontDoor
+from buri.relay.config import RelayFlags, resolve
+from buri.relay.metrics import MetricsServer
+from buri.relay.station import RelayStation, read_certificate, write_map
 
-_REGION = 900
+_log = logging.getLogger("buri.relay")
 
 
 def main(flags: Mapping[str, str | None]) -> int:
     """Run the relay; `flags` are RelayFlags' members as the command line gave them. Returns the exit code."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     try:
-        asyncio.run(_serve(resolve(msgspec.convert(flags, RelayFlags), os.environ)))
+        config = resolve(msgspec.convert(flags, RelayFlags), os.environ)
+        asyncio.run(serve(RelayStation.prepare(config), NativeFrontDoor))
     except BuriError as error:
         print(f"buri relay: {error}", file=sys.stderr)
         return error.exit_code
     return 0
 
 
-async def _serve(config: RelayConfig) -> None:
+async def serve(station: RelayStation, open_door: Callable[[FrontConfig], FrontDoor]) -> None:
+    """Carry packets until SIGTERM or SIGINT; SIGHUP reads the certificate's files again."""
     stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    door = _open(config)
-    try:
+        loop.add_signal_handler(number, stop.set)
+    async with contextlib.AsyncExitStack() as stack:
+        door = open_door(station.front_config())
+        stack.callback(door.close)
+        loop.add_signal_handler(signal.SIGHUP, _reload, station, door)
+        door.admit_all()
+        metrics = None
+        if station.config.metrics is not None:
+            metrics = await MetricsServer.open(station.config.metrics, door.stats)
+            stack.push_async_callback(metrics.close)
+        _greet(station, door, metrics)
         await stop.wait()
-    finally:
-        door.close()
+        _log.info("stopping")
 
 
-def _open(config: RelayConfig) -> NativeFrontDoor:
+def _reload(station: RelayStation, door: FrontDoor) -> None:
+    files = station.config.tls_files
+    if files is None:
+        _log.info("SIGHUP: this relay's certificate is its own and never changes")
+        return
     try:
-        config.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-    except OSError as error:
-        raise SystemFault(f"The state directory {config.state_dir} cannot be made: {error.strerror}.") from error
-    if config.tls_cert is not None and config.tls_key is not None:
-        try:
-            certificate, name = Certificate(config.tls_cert.read_bytes(), config.tls_key.read_bytes()), ""
-        except OSError as error:
-            raise ConfigError(f"The certificate cannot be read: {error.filename}: {error.strerror}.") from error
+        door.set_certificate(read_certificate(*files))
+    except BuriError as error:
+        _log.error("the certificate stays as it was: %s", error)
     else:
-        chain, key = load_or_make_certificate(config.state_dir, [str(config.listen.address)])
-        certificate, name = Certificate(chain, key), pin(chain)
-    door = NativeFrontDoor(
-        FrontConfig(
-            listen=(config.listen,),
-            stun=(config.stun, AddrPort(config.stun.address, config.stun.port + 1)),
-            certificate=certificate,
-            relay_key=load_or_make_key(config.state_dir).raw,
-        )
-    )
-    for address in door.listening():
-        print(f"Listening on {address} (relay)")
+        _log.info("read the certificate %s again; new connections get it", files[0])
+
+
+def _greet(station: RelayStation, door: FrontDoor, metrics: MetricsServer | None) -> None:
+    listening = door.listening()
+    derp_map = station.derp_map(listening)
+    path = write_map(station.config.state_dir, derp_map)
+    print(f"Buri relay {station.key.public()} for {station.hostname}, state in {station.config.state_dir}")
+    for address in listening:
+        print(f"Listening on {address} (relay, TLS and plain)")
     for address in door.stun_listening():
         print(f"Listening on {address} (STUN, UDP)")
-    print("This relay admits everyone who can reach it: it does not know whose nodes are whose.")
-    print("Nodes get it by `buri server --derp-map FILE` with (put this host's name or public address for HOST):")
-    print(_derp_map(config, door, name), flush=True)
-    return door
-
-
-def _derp_map(config: RelayConfig, door: NativeFrontDoor, certificate: str) -> str:
-    first = DERPNode(
-        name=f"{_REGION}a",
-        region_id=_REGION,
-        host_name="HOST",
-        cert_name=certificate,
-        derp_port=door.listening()[0].port,
-        stun_port=config.stun.port,
-    )
-    second = msgspec.structs.replace(first, name=f"{_REGION}b", stun_only=True, stun_port=config.stun.port + 1)
-    region = DERPRegion(region_id=_REGION, region_code="relay", region_name="My relay", nodes=[first, second])
-    return msgspec.json.encode(DERPMap(regions={_REGION: region})).decode()
+    if metrics is not None:
+        print(f"Listening on {metrics.listening()} (metrics)")
+    print("It carries packets for everyone who finds it: it keeps no list of nodes.")
+    print(f"Its DERP map, also in {path}: give it to `buri server --derp-map`.")
+    print(msgspec.json.format(msgspec.json.encode(derp_map), indent=2).decode(), flush=True)

@@ -20,7 +20,7 @@ from buri.control.api.adminsocket import AdminSocket
 from buri.control.api.verbs import Verbs
 from buri.control.config import ServerConfig, ServerFlags, resolve
 from buri.control.coordinator import Coordinator
-from buri.control.derpmap import OwnRelay, build_derp_map, read_derp_map
+from buri.control.derpmap import build_derp_map, read_derp_map
 from buri.control.noisefront.listener import NoiseFront
 from buri.control.noisefront.machineroutes import MachineRoutes
 from buri.control.noisefront.pages import Pages
@@ -30,6 +30,7 @@ from buri.core.errors import BuriError, ConfigError, SystemFault
 from buri.core.keys import MachinePrivate
 from buri.engine.frontport import Certificate, FrontConfig, FrontDoor
 from buri.relay.identity import load_or_make_certificate, load_or_make_key, pin, write_secret
+from buri.wire.tailcfg.relayregion import OwnRelay
 
 NOISE_KEY_FILE = "noise.key"
 FIRST_KEY_FILE = "first-auth-key"

@@ -1,0 +1,54 @@
+"""A relay's key and certificate: made once, kept, and such that real clients accept them (wire reference 1d)."""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+import ssl
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+
+from buri.core.errors import ConfigError
+from buri.relay.identity import load_or_make_certificate, load_or_make_key, pin
+
+
+def test_the_key_is_made_once_and_only_its_owner_reads_it(tmp_path: Path) -> None:
+    first = load_or_make_key(tmp_path)
+    assert load_or_make_key(tmp_path).raw == first.raw
+    assert (tmp_path / "derp.key").stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize("text", ["", "buri-derp-key 2\nprivkey:00\n", "buri-derp-key 1\nprivkey:zz\n"])
+def test_a_damaged_key_file_is_named_and_left_alone(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "derp.key"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=r"derp\.key"):
+        load_or_make_key(tmp_path)
+    assert path.read_text() == text
+
+
+def test_the_certificate_is_kept_until_the_names_change(tmp_path: Path) -> None:
+    chain, _ = load_or_make_certificate(tmp_path, ["relay.example"])
+    assert load_or_make_certificate(tmp_path, ["relay.example"])[0] == chain
+    assert load_or_make_certificate(tmp_path, ["192.0.2.1"])[0] != chain
+    assert (tmp_path / "derp.crt").stat().st_mode & 0o777 == 0o600
+
+
+def test_clients_that_pin_accept_the_certificate(tmp_path: Path) -> None:
+    chain, _ = load_or_make_certificate(tmp_path, ["relay.example", "192.0.2.1"])
+    (certificate,) = x509.load_pem_x509_certificates(chain)  # exactly one, or clients refuse the pin
+    assert certificate.not_valid_before_utc < datetime.datetime(2021, 1, 1, tzinfo=datetime.UTC)
+    names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    assert names.get_values_for_type(x509.DNSName) == ["relay.example"]
+    assert [str(address) for address in names.get_values_for_type(x509.IPAddress)] == ["192.0.2.1"]
+    der = ssl.PEM_cert_to_DER_cert(chain.decode())
+    assert pin(chain) == f"sha256-raw:{hashlib.sha256(der).hexdigest()}"
+
+
+def test_a_certificate_file_that_does_not_parse_is_made_anew(tmp_path: Path) -> None:
+    (tmp_path / "derp.crt").write_bytes(b"-----BEGIN CERTIFICATE-----\n")
+    chain, key = load_or_make_certificate(tmp_path, ["relay.example"])
+    assert b"PRIVATE KEY" in key
+    assert b"PRIVATE KEY" not in chain
