@@ -28,7 +28,8 @@ from buri.control.settings import Settings
 from buri.core.addresses import AddrPort, IPAddress
 from buri.core.errors import BuriError, ConfigError, SystemFault
 from buri.core.keys import MachinePrivate
-from buri.engine.frontport import Certificate, FrontConfig, FrontDoor
+from buri.engine.frontdoor import NativeFrontDoor
+from buri.engine.frontport import Certificate, FrontConfig
 from buri.relay.identity import load_or_make_certificate, load_or_make_key, pin, write_secret
 from buri.wire.tailcfg.relayregion import OwnRelay
 
@@ -88,13 +89,12 @@ async def _open_doors(
     """Open the public listener: Python's own for plain control alone, else the engine's front door."""
     if not config.relay and not config.tls:
         return [f"{await front.listen_tcp(config.listen)} (control)"]
-    door_class = _front_door()
     handoff = config.state_dir / "front.sock"
     await front.listen_unix(handoff)
     stun: tuple[AddrPort, ...] = ()
     if config.stun is not None:
         stun = (config.stun, AddrPort(config.stun.address, config.stun.port + 1))
-    door = door_class(
+    door = NativeFrontDoor(
         FrontConfig(
             listen=(config.listen,),
             stun=stun,
@@ -111,17 +111,6 @@ async def _open_doors(
         *(f"{address} ({what})" for address in door.listening()),
         *(f"{address} (STUN, UDP)" for address in door.stun_listening()),
     ]
-
-
-def _front_door() -> type[FrontDoor]:
-    try:
-        from buri.engine.frontdoor import NativeFrontDoor
-    except ImportError as error:
-        raise SystemFault(
-            f"The relay and TLS need the engine's binary, which does not load: {error}.",
-            remedy="Build it with `make engine`, or run plain with --no-relay and a --derp-map.",
-        ) from error
-    return NativeFrontDoor
 
 
 def _prepare(state_dir: Path) -> None:
