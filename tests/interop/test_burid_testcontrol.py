@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import sys
 from typing import Any, NamedTuple
 
@@ -164,6 +165,26 @@ def test_a_netmap_delta_of_every_kind_shows_in_status(world: World) -> None:
     sink.stop()
     assert done.returncode != 0, "an empty packet filter lets nobody in"
     assert world.ours.ping(world.theirs.address(), until_direct=False, count=3)
+
+
+def test_three_thousand_peers_at_once_and_traffic_goes_on(world: World) -> None:
+    assert direct_line(world.ours.ping(world.theirs.address(), count=20))
+    dice = random.Random(7)  # keys that zstd cannot make small: the stream must carry far more than a window
+    peers = [
+        {
+            "ID": 1000 + number,
+            "Name": f"p{number}.tailnet.test.",
+            "Key": "nodekey:" + dice.randbytes(32).hex(),
+            "DiscoKey": "discokey:" + dice.randbytes(32).hex(),
+            "Addresses": [f"100.70.{number // 250}.{number % 250 + 1}/32"],
+            "HomeDERP": 9,
+            "Hostinfo": {"Hostname": f"p{number}"},
+        }
+        for number in range(3000)
+    ]
+    world.control.call("POST", f"/map?key={key_of(world.ours)}", json.dumps({"PeersChanged": peers}))
+    wait_until("all peers to be there", lambda: len(peers_of(world.ours)) >= 3000)
+    both_ways(world)
 
 
 def test_pings_the_server_asks_for_are_answered(world: World) -> None:
