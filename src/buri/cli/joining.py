@@ -79,8 +79,11 @@ def wait_until_running(app: App, status: Status, prefs: Prefs, manner: Manner, b
         try:
             _follow(watch, status, prefs, manner, deadline)
         except TimeoutError as error:
-            message = "timeout waiting for Buri to enter a Running state"
-            raise StateError(f"{message}.", remedy='See what is wrong with "buri status".') from error
+            known = app.client.status(peers=False)
+            raise StateError(
+                f"timeout waiting for Buri to enter a Running state; it is {known.backend_state}.",
+                remedy=" ".join(known.health or []) or 'See more with "buri status".',
+            ) from error
     for message in app.client.status(peers=False).health or []:
         click.echo(f"# Health check: {message}", err=True)
 
