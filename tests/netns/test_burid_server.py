@@ -150,3 +150,17 @@ def test_an_auth_key_that_does_not_serve_is_refused_with_a_sentence(
     wait_until("the key to be refused", refused)
     assert world.alice.status()["BackendState"] == "NeedsLogin"
     assert "100.64." not in world.alice.host.run("ip", "address").stdout
+
+
+def test_another_address_of_the_host_is_noticed_and_traffic_goes_on(world: World) -> None:
+    key = world.server.auth_key()
+    for node in (world.alice, world.bob):
+        node.up(world.server.url, key)
+    assert direct_line(world.alice.ping(world.bob.address(), count=20))
+    host = world.alice.host
+    move = "ip addr flush dev eth0 && ip addr add 192.168.1.77/24 dev eth0 && ip route add default via 192.168.1.1"
+    host.run("sh", "-c", move)
+    world.alice.process.expect("The network changed: .*192.168.1.77")
+    both_ways(world.alice, world.bob)
+    assert direct_line(world.bob.ping(world.alice.address(), count=20))
+    assert any("192.168.1.77:" in endpoint for endpoint in world.alice.status()["Self"]["Addrs"])

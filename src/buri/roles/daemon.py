@@ -100,7 +100,8 @@ def cleanup() -> int:
         if in_use(netlink):
             raise InUseError("A burid is running here, and its routes are in use.", remedy="Stop it first.")
         removed = remove_rules(netlink)
-    print(f"burid: removed {removed} routing rules." if removed else "burid: nothing was left behind.")
+    what = f"removed {removed} routing rule{'' if removed == 1 else 's'}" if removed else "nothing was left behind"
+    print(f"burid: {what}.")
     return 0
 
 
