@@ -207,7 +207,7 @@ impl Hub {
         }
         self.next_sweep = None;
         for id in 0..self.members.len() as ClientId {
-            let Some(Some(member)) = self.members.get(id as usize) else { continue };
+            let Some(Some(member)) = self.members.get_mut(id as usize) else { continue };
             let Some(at) = member.next_timeout(HELLO_TIMEOUT) else { continue };
             if at > now {
                 self.due(at);
@@ -215,6 +215,7 @@ impl Hub {
                 self.counters.clients_closed_hello += 1;
                 self.close(id, "it did not say who it is in time");
             } else {
+                member.shrink();
                 self.say(id, super::frames::KEEP_ALIVE, &[]);
                 self.plan_keepalive(id, now);
             }
