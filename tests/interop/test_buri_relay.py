@@ -1,0 +1,145 @@
+"""`buri relay` judged by Tailscale's own tools, and two engines that reach each other by nothing else."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from typing import Any
+
+import pytest
+
+from buri.testing.certificates import self_signed
+from buri.testing.enginelab import Side, counters, two_sides
+from buri.testing.lab import Host, Lab, Process, peer
+from buri.testing.ourpeers import ENVIRONMENT, PROGRAMS
+from buri.testing.traffic import send_checked, start_sink
+
+pytestmark = [pytest.mark.root, pytest.mark.engine, pytest.mark.interop, pytest.mark.slow]
+
+REGION = 900
+
+
+def start_relay(host: Host, *flags: str, hostname: str | None = None) -> Process:
+    """Start `buri relay` and wait until it has said everything."""
+    process = host.start(
+        "relay",
+        *PROGRAMS["buri"],
+        "relay",
+        f"--state-dir={host.directory / 'relay'}",
+        "--listen=[::]:443",
+        f"--hostname={hostname or host.address}",
+        "--metrics=127.0.0.1:9100",
+        *flags,
+        env=ENVIRONMENT,
+    )
+    process.expect("omitDefaultRegions")
+    return process
+
+
+def map_of(host: Host) -> dict[str, Any]:
+    """The DERP map that the relay keeps in its state directory."""
+    found: dict[str, Any] = json.loads((host.directory / "relay" / "derp-map.json").read_text())
+    return found
+
+
+def figure(host: Host, name: str) -> int:
+    """One of the relay's metrics."""
+    page = host.run(
+        sys.executable,
+        "-c",
+        "import urllib.request as u;print(u.urlopen('http://127.0.0.1:9100/metrics').read().decode())",
+    ).stdout
+    match = re.search(rf"^{name} (\d+)$", page, re.MULTILINE)
+    assert match, page
+    return int(match.group(1))
+
+
+def by_relay(side: Side, other: Side, relay: Host) -> dict[str, Any]:
+    """A configuration whose only path is the relay, trusted by its pin alone."""
+    node = map_of(relay)["Regions"][str(REGION)]["Nodes"][0]
+    where = {"region": REGION, "address": relay.address, "port": node["DERPPort"], "certificate": node["CertName"]}
+    return side.config(other, way={"udp": None, "relay": REGION}, relay=where)
+
+
+def test_stunc_hears_its_address_at_every_address_of_the_host(lab: Lab) -> None:
+    relay = lab.public_host("relay", number=9, private="10.77.0.1")
+    client = lab.public_host("client", number=2)
+    client.ip("route", "add", "10.77.0.1/32", "via", relay.address)
+    start_relay(relay)
+    for address in (relay.address, "10.77.0.1", "2001:db8::9"):
+        for port in (3478, 3479):
+            said = client.run(peer("stunc"), address, str(port))
+            expected = "2001:db8::2" if ":" in address else client.address
+            assert expected in said.stdout + said.stderr
+    assert figure(relay, "buri_stun_answered_total") == 6
+
+
+def test_derpprobe_finds_it_healthy(lab: Lab) -> None:
+    relay = lab.public_host("relay", number=9)
+    prober = lab.public_host("prober", number=2)
+    name = "relay.example"
+    prober.run("sh", "-c", f"printf '%s {name}\\n' {relay.address} 2001:db8::9 >> /etc/hosts")
+    chain, key = self_signed(name)
+    (relay.directory / "chain.pem").write_bytes(chain)
+    (relay.directory / "key.pem").write_bytes(key)
+    relay_process = start_relay(
+        relay,
+        f"--tls-cert={relay.directory / 'chain.pem'}",
+        f"--tls-key={relay.directory / 'key.pem'}",
+        hostname=name,
+    )
+    derp_map = map_of(relay)
+    # derpprobe knows no node that is STUN alone, and wants both families by number.
+    nodes = derp_map["Regions"][str(REGION)]["Nodes"]
+    del nodes[1:]
+    nodes[0] |= {"IPv4": relay.address, "IPv6": "2001:db8::9"}
+    path = prober.directory / "map.json"
+    path.write_text(json.dumps(derp_map))
+    done = prober.run(
+        peer("derpprobe"),
+        "-once",
+        "-spread=false",
+        f"-derp-map=file://{path}",
+        "-bw-interval=1s",
+        "-bw-probe-size-bytes=1000000",
+        check=False,
+        timeout_s=90,
+        env={"SSL_CERT_FILE": str(relay.directory / "chain.pem")},
+    )
+    said = done.stdout + done.stderr
+    assert done.returncode == 0, said
+    assert "bad" not in [line.split(":")[0] for line in said.splitlines()], said
+    assert relay_process.stop() == 0
+
+
+def test_every_byte_passes_by_our_relay_both_ways(lab: Lab) -> None:
+    relay = lab.public_host("relay", number=9)
+    start_relay(relay)
+    one, two = two_sides(lab)
+    first, second = one.start(by_relay(one, two, relay)), two.start(by_relay(two, one, relay))
+    for process in (first, second):
+        process.expect(rf"RelayUp\(region={REGION}")
+    one.host.run("ping", "-c2", "-i0.2", "-W3", two.ipv4)
+    for here, there, address in ((one, two, two.ipv4), (two, one, one.ipv6)):
+        start_sink(there.host, address, 7000)
+        send_checked(here.host, address, 7000, 5_000_000)
+    assert figure(relay, "derp_curr_connections") == 2
+    assert figure(relay, "derp_packets_sent_total") > 2000
+    assert counters(second)["relay_rx_packets"] > 1000
+    first.expect(rf"RelayPeerGone\(region={REGION}")
+
+
+def test_a_relay_that_comes_back_has_kept_key_and_certificate(lab: Lab) -> None:
+    relay = lab.public_host("relay", number=9)
+    process = start_relay(relay)
+    one, two = two_sides(lab)
+    first = one.start(by_relay(one, two, relay))
+    up = first.expect(rf"RelayUp\(region={REGION}.*").group(0)
+    assert process.stop() == 0
+    first.expect(rf"RelayDown\(region={REGION}")
+    before = map_of(relay)
+    start_relay(relay)
+    assert map_of(relay) == before
+    second = two.start(by_relay(two, one, relay))
+    assert second.expect(rf"RelayUp\(region={REGION}.*").group(0) == up
