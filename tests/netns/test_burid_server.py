@@ -8,7 +8,7 @@ from typing import NamedTuple
 import pytest
 
 from buri.testing.lab import PRIVATE_SERVER, Host, Lab, wait_until
-from buri.testing.ourpeers import Burid, BuriServer
+from buri.testing.ourpeers import ENVIRONMENT, PROGRAMS, Burid, BuriServer
 from buri.testing.realpeers import direct_line
 from buri.testing.traffic import block_udp, send_checked, start_sink
 
@@ -164,3 +164,37 @@ def test_another_address_of_the_host_is_noticed_and_traffic_goes_on(world: World
     both_ways(world.alice, world.bob)
     assert direct_line(world.bob.ping(world.alice.address(), count=20))
     assert any("192.168.1.77:" in endpoint for endpoint in world.alice.status()["Self"]["Addrs"])
+
+
+def test_an_administrator_approves_a_node_by_its_code(world: World) -> None:
+    world.server.auth_key()  # makes the user
+    words = [*PROGRAMS["buri"], f"--socket={world.alice.socket}", "up", f"--login-server={world.server.url}"]
+    up = world.alice.host.start("up", *words, "--timeout=60s", env=ENVIRONMENT)
+    code = up.expect(r"/register/(\S+)").group(1)
+    assert world.alice.status()["BackendState"] == "NeedsLogin"
+    world.server.admin("nodes", "approve", code, "--user=lab")
+    up.popen.wait(20)
+    assert up.popen.returncode == 0
+    await_state(world.alice, "Running")
+
+
+def test_reauthentication_changes_the_key_and_keeps_the_address(world: World) -> None:
+    key = world.server.auth_key()
+    for node in (world.alice, world.bob):
+        node.up(world.server.url, key)
+    address, old = world.alice.address(), world.alice.status()["Self"]["PublicKey"]
+    world.alice.up(world.server.url, key, "--force-reauth")
+    wait_until("the new key", lambda: world.alice.status()["Self"]["PublicKey"] != old)
+    assert world.alice.address() == address
+    both_ways(world.alice, world.bob)
+
+
+def test_logout_and_a_new_login_make_a_new_node(world: World) -> None:
+    key = world.server.auth_key()
+    for node in (world.alice, world.bob):
+        node.up(world.server.url, key)
+    world.alice.cli("logout")
+    await_state(world.alice, "NeedsLogin")
+    assert "100.64." not in world.alice.host.run("ip", "address").stdout
+    world.alice.up(world.server.url, key)
+    both_ways(world.alice, world.bob)
