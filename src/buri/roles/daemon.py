@@ -15,7 +15,7 @@ from pathlib import Path
 import msgspec
 
 from buri import __version__
-from buri.core.errors import BuriError, ConfigError, InternalError, InUseError, NotPermittedError, SystemFault
+from buri.core.errors import BuriError, ConfigError, InUseError, NotPermittedError, SystemFault
 from buri.core.keys import NodePrivate
 from buri.engine import port
 from buri.netio.netlink import Netlink
@@ -136,7 +136,7 @@ async def run(options: Options) -> None:
             await api.close()
             await agent.close()
         if agent.failed.done():
-            raise InternalError(f"The packet engine stopped: {agent.failed.result()}.", remedy="Restart burid.")
+            raise SystemFault(f"The packet engine stopped: {agent.failed.result()}.", remedy="Restart burid.")
     finally:
         listener.close()
         options.socket.unlink(missing_ok=True)
