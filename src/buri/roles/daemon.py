@@ -136,7 +136,8 @@ async def run(options: Options) -> None:
             await api.close()
             await agent.close()
         if agent.failed.done():
-            raise SystemFault(f"The packet engine stopped: {agent.failed.result()}.", remedy="Restart burid.")
+            reason = agent.failed.result().rstrip(".")
+            raise SystemFault(f"The packet engine stopped: {reason}.", remedy="Restart burid.")
     finally:
         listener.close()
         options.socket.unlink(missing_ok=True)
