@@ -483,6 +483,7 @@ def test_disconnect_and_connect_go_down_and_up_again() -> None:
     assert [type(order) for order in bench.take_orders()] == [Dial]
 
 
+@pytest.mark.slow
 def test_a_netmap_of_many_megabytes_comes_through() -> None:
     bench = Bench()
     stream = bench.registered()

@@ -185,6 +185,7 @@ def test_a_stopped_node_that_was_restarted_comes_up_without_the_server(store: St
     play(store, story)
 
 
+@pytest.mark.slow
 def test_when_the_server_comes_back_the_stream_does_too_and_the_tables_stayed(store: StateStore) -> None:
     async def story(bench: NodeBench) -> None:
         await bench.join()
@@ -321,6 +322,7 @@ def test_a_ping_to_nobody_is_an_error_of_the_callers(store: StateStore) -> None:
     play(store, story)
 
 
+@pytest.mark.slow
 def test_a_new_host_name_is_reported(store: StateStore) -> None:
     async def story(bench: NodeBench) -> None:
         await bench.join()
