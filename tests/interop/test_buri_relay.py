@@ -11,8 +11,9 @@ import pytest
 
 from buri.testing.certificates import self_signed
 from buri.testing.enginelab import Side, counters, two_sides
-from buri.testing.lab import Host, Lab, Process, peer
+from buri.testing.lab import PRIVATE_SERVER, Host, Lab, Process, peer, wait_until
 from buri.testing.ourpeers import ENVIRONMENT, PROGRAMS
+from buri.testing.realpeers import Tailscaled, TestControl
 from buri.testing.traffic import send_checked, start_sink
 
 pytestmark = [pytest.mark.root, pytest.mark.engine, pytest.mark.interop, pytest.mark.slow]
@@ -143,3 +144,25 @@ def test_a_relay_that_comes_back_has_kept_key_and_certificate(lab: Lab) -> None:
     assert map_of(relay) == before
     second = two.start(by_relay(two, one, relay))
     assert second.expect(rf"RelayUp\(region={REGION}.*").group(0) == up
+
+
+def test_two_tailscaled_behind_hard_nats_talk_by_our_relay_alone(lab: Lab) -> None:
+    server = lab.public_host("server", number=1, private=PRIVATE_SERVER)
+    relay = lab.public_host("relay", number=9)
+    start_relay(relay)
+    control = TestControl(server, PRIVATE_SERVER, map_of(relay))
+    tokyo, osaka = (lab.home(name, server=server, hard=True) for name in ("tokyo", "osaka"))
+    alice, bob = Tailscaled(lab.home_host(tokyo, "alice")), Tailscaled(lab.home_host(osaka, "bob"))
+    for node in (alice, bob):
+        node.up(control.url, "any")
+    for here, there in ((alice, bob), (bob, alice)):
+        said = here.ping(there.address(), until_direct=False, count=3)
+        assert all(f"via DERP(buri-{REGION})" in line for line in said if line.startswith("pong")), said
+        assert any(line.startswith("pong") for line in said), said
+    alice.host.run("ping", "-c3", "-i0.2", "-W3", bob.address())
+    netcheck = alice.cli("netcheck")
+    assert "UDP: true" in netcheck
+    assert f"Nearest DERP: Buri relay {relay.address}" in netcheck
+    assert figure(relay, "derp_curr_home_connections") == 2
+    bob.process.stop()
+    wait_until("the relay to miss bob", lambda: figure(relay, "derp_curr_connections") == 1)
