@@ -162,6 +162,8 @@ def _noise_key(state_dir: Path) -> MachinePrivate:
         return key
     except OSError as error:
         raise SystemFault(f"{path} cannot be read: {error.strerror}.") from error
+    except UnicodeDecodeError:
+        lines = []
     if len(lines) != 2 or lines[0] != _NOISE_FORMAT:
         raise ConfigError(f"{path} is not a Noise key file of a known version.")
     try:

@@ -94,3 +94,10 @@ def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as caught:
         read_derp_map(tmp_path / "none.json")
     assert str(caught.value) == f"The DERP map {tmp_path}/none.json cannot be read: No such file or directory."
+
+
+def test_a_file_that_is_no_text_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "relays.json"
+    path.write_bytes(b'{"Regions": {"9": {"RegionID": 9, "RegionCode": "\xff"}}}')
+    with pytest.raises(ConfigError, match=r"relays\.json does not parse"):
+        read_derp_map(path)

@@ -200,7 +200,8 @@ class HTTPConnection(asyncio.Protocol):
             self._refuse(sentence(400, f"/ts2021 wants a POST that upgrades to {UPGRADE}. {hint}"))
             return
         try:
-            initiation = base64.b64decode(request.headers.get(HANDSHAKE_HEADER, ""), validate=True)
+            handshake = request.headers.get(HANDSHAKE_HEADER, "").encode("latin-1")
+            initiation = base64.b64decode(handshake, validate=True)
             tunnel, first = self._make_tunnel(initiation, self._peer)
         except (binascii.Error, WireError) as error:
             self._refuse(sentence(400, f"The Noise handshake was refused: {error}"))

@@ -214,6 +214,16 @@ async def test_a_session_is_refused_with_its_likely_cause(lines: list[str], word
 
 
 @in_loop
+async def test_a_handshake_that_is_no_ascii_is_refused_like_any_other() -> None:
+    async with served() as client:
+        upgrade = b"Upgrade: tailscale-control-protocol\r\nX-Tailscale-Handshake: \xe9"
+        client.writer.write(b"POST /ts2021 HTTP/1.1\r\nHost: x\r\n" + upgrade + b"\r\n\r\n")
+        said = await client.last()
+        assert said.startswith("HTTP/1.1 400 ")
+        assert "The Noise handshake was refused" in said
+
+
+@in_loop
 async def test_a_handler_that_fails_costs_one_answer_and_no_detail(caplog: pytest.LogCaptureFixture) -> None:
     async def fails(_request: Request) -> Response:
         raise RuntimeError("secret detail")
