@@ -8,6 +8,7 @@
 pub(crate) mod backlog;
 mod config;
 mod counters;
+mod derpclient;
 mod engine;
 mod events;
 mod inbound;

@@ -5,20 +5,26 @@
 use crypto_box::aead::Aead;
 use crypto_box::{PublicKey, SalsaBox, SecretKey};
 
-use super::frames::{
-    build_header, first_key, parse_header, push_frame, Key, CLIENT_INFO, GONE_NOT_HERE, HEADER_BYTES, KEY_BYTES, MAGIC,
-    NONCE_BYTES, NOTE_PREFERRED, PEER_GONE, PING, PONG, RECV_PACKET, SEND_PACKET, SERVER_INFO, SERVER_KEY,
-};
+use super::config::Key;
 
-/// A problem's text; empty when the relay is well again.
-const HEALTH: u8 = 0x14;
-
+const MAGIC: [u8; 8] = [0x44, 0x45, 0x52, 0x50, 0xf0, 0x9f, 0x94, 0x91];
+const FRAME_HEADER_BYTES: usize = 5;
 const LONGEST_FRAME_BYTES: usize = 1 << 20;
 const LONGEST_HEAD_BYTES: usize = 16 << 10;
-const PING_BYTES: usize = 8;
+
+const SERVER_KEY: u8 = 0x01;
+const CLIENT_INFO: u8 = 0x02;
+const SERVER_INFO: u8 = 0x03;
+const SEND_PACKET: u8 = 0x04;
+const RECV_PACKET: u8 = 0x05;
+const NOTE_PREFERRED: u8 = 0x07;
+const PEER_GONE: u8 = 0x08;
+const PING: u8 = 0x12;
+const PONG: u8 = 0x13;
+const HEALTH: u8 = 0x14;
 
 /// What the relay said.
-pub enum Heard<'a> {
+pub(super) enum Heard<'a> {
     Up { server_key: Key },
     Packet { source: Key, packet: &'a [u8] },
     PeerGone { key: Key, was_here: bool },
@@ -33,11 +39,11 @@ enum Phase {
     Up,
 }
 
-pub struct Client {
+pub(super) struct Client {
     private: SecretKey,
     phase: Phase,
     server_key: Key,
-    nonce: [u8; NONCE_BYTES],
+    nonce: [u8; 24],
     /// An unfinished head or frame.
     partial: Vec<u8>,
     /// For the relay, to be taken by the caller.
@@ -46,7 +52,7 @@ pub struct Client {
 
 impl Client {
     /// `nonce` is 24 random bytes, used once.
-    pub fn new(private: &Key, host: &str, nonce: [u8; NONCE_BYTES]) -> Client {
+    pub fn new(private: &Key, host: &str, nonce: [u8; 24]) -> Client {
         let head = format!("GET /derp HTTP/1.1\r\nHost: {host}\r\nUpgrade: DERP\r\nConnection: Upgrade\r\n\r\n");
         Client {
             private: SecretKey::from(*private),
@@ -85,13 +91,15 @@ impl Client {
                 None => return Ok(0),
             }
         }
-        while let Some((kind, len)) = parse_header(&bytes[at..]) {
+        while bytes.len() - at >= FRAME_HEADER_BYTES {
+            let head = &bytes[at..at + FRAME_HEADER_BYTES];
+            let len = u32::from_be_bytes([head[1], head[2], head[3], head[4]]) as usize;
             if len > LONGEST_FRAME_BYTES {
                 return Err(format!("the relay announced a frame of {len} bytes"));
             }
-            let start = at + HEADER_BYTES;
+            let start = at + FRAME_HEADER_BYTES;
             let Some(body) = bytes.get(start..start + len) else { break };
-            self.frame(kind, body, sink)?;
+            self.frame(head[0], body, sink)?;
             at = start + len;
         }
         Ok(at)
@@ -118,40 +126,39 @@ impl Client {
     fn frame(&mut self, kind: u8, body: &[u8], sink: &mut impl FnMut(Heard<'_>)) -> Result<(), String> {
         match (&self.phase, kind) {
             (Phase::ServerKey, SERVER_KEY) => {
-                let key = body
-                    .strip_prefix(&MAGIC)
-                    .and_then(first_key)
-                    .copied()
-                    .ok_or("the relay's first frame is malformed")?;
+                let key =
+                    body.strip_prefix(&MAGIC).and_then(first_key).ok_or("the relay's first frame is malformed")?;
                 self.server_key = key;
                 self.introduce()?;
                 self.phase = Phase::ServerInfo;
             }
             (Phase::ServerInfo, SERVER_INFO) => {
-                let nonce: [u8; NONCE_BYTES] = body
+                let nonce: [u8; 24] = body
                     .get(..24)
                     .and_then(|nonce| nonce.try_into().ok())
                     .ok_or("the relay's greeting is malformed")?;
                 self.shared()
-                    .decrypt(&nonce.into(), &body[NONCE_BYTES..])
+                    .decrypt(&nonce.into(), &body[24..])
                     .map_err(|_| "the relay's greeting does not open with its key")?;
                 self.phase = Phase::Up;
                 sink(Heard::Up { server_key: self.server_key });
             }
             (Phase::ServerKey | Phase::ServerInfo, _) => return Err("the relay does not greet as relays do".to_owned()),
             (_, RECV_PACKET) => {
-                if let Some(&source) = first_key(body) {
-                    sink(Heard::Packet { source, packet: &body[KEY_BYTES..] });
+                if let Some(source) = first_key(body) {
+                    sink(Heard::Packet { source, packet: &body[32..] });
                 }
             }
             (_, PEER_GONE) => {
-                if let Some(&key) = first_key(body) {
-                    sink(Heard::PeerGone { key, was_here: body.get(KEY_BYTES) != Some(&GONE_NOT_HERE) });
+                if let Some(key) = first_key(body) {
+                    sink(Heard::PeerGone { key, was_here: body.get(32) != Some(&1) });
                 }
             }
             (_, PING) => {
-                if let Some(payload) = body.get(..PING_BYTES) {
-                    push_frame(&mut self.output, PONG, &[payload]);
+                if let Some(payload) = body.get(..8) {
+                    self.output.push(PONG);
+                    self.output.extend_from_slice(&8u32.to_be_bytes());
+                    self.output.extend_from_slice(payload);
                 }
             }
             (_, HEALTH) => sink(Heard::Health(std::str::from_utf8(body).unwrap_or("the relay reports a problem"))),
@@ -172,23 +179,31 @@ impl Client {
             .encrypt(&self.nonce.into(), br#"{"version":2,"CanAckPings":true}"#.as_slice())
             .map_err(|_| "our greeting cannot be sealed")?;
         let public = self.private.public_key();
-        push_frame(&mut self.output, CLIENT_INFO, &[public.as_bytes(), &self.nonce, &sealed]);
+        self.output.push(CLIENT_INFO);
+        self.output.extend_from_slice(&((32 + 24 + sealed.len()) as u32).to_be_bytes());
+        self.output.extend_from_slice(public.as_bytes());
+        self.output.extend_from_slice(&self.nonce);
+        self.output.extend_from_slice(&sealed);
         Ok(())
     }
 }
 
+fn first_key(body: &[u8]) -> Option<Key> {
+    body.get(..32)?.try_into().ok()
+}
+
 /// The head of a SendPacket frame: type, length, destination.
-pub fn send_packet_head(to: &Key, packet_len: usize) -> [u8; HEADER_BYTES + KEY_BYTES] {
-    let mut head = [0u8; HEADER_BYTES + KEY_BYTES];
-    head[..HEADER_BYTES].copy_from_slice(&build_header(SEND_PACKET, KEY_BYTES + packet_len));
-    head[HEADER_BYTES..].copy_from_slice(to);
+pub(super) fn send_packet_head(to: &Key, packet_len: usize) -> [u8; FRAME_HEADER_BYTES + 32] {
+    let mut head = [0u8; FRAME_HEADER_BYTES + 32];
+    head[0] = SEND_PACKET;
+    head[1..5].copy_from_slice(&((32 + packet_len) as u32).to_be_bytes());
+    head[5..].copy_from_slice(to);
     head
 }
 
 /// A NotePreferred frame.
-pub fn note_preferred(preferred: bool) -> [u8; HEADER_BYTES + 1] {
-    let [kind, a, b, c, d] = build_header(NOTE_PREFERRED, 1);
-    [kind, a, b, c, d, u8::from(preferred)]
+pub(super) fn note_preferred(preferred: bool) -> [u8; FRAME_HEADER_BYTES + 1] {
+    [NOTE_PREFERRED, 0, 0, 0, 1, u8::from(preferred)]
 }
 
 #[cfg(test)]
@@ -199,9 +214,8 @@ mod tests {
     const RELAY: Key = [2; 32];
 
     fn frame(kind: u8, parts: &[&[u8]]) -> Vec<u8> {
-        let mut out = Vec::new();
-        push_frame(&mut out, kind, parts);
-        out
+        let body = parts.concat();
+        [&[kind][..], &(body.len() as u32).to_be_bytes(), &body].concat()
     }
 
     /// Everything a relay says until its greeting is done, and a packet behind it.

@@ -1,0 +1,236 @@
+"""A policy's own tests, run against the tailnet as it is: `tests` and `sshTests`.
+
+Each must name one host and one port; what does not resolve fails the test. A source passes when every address of it
+gets to some address of the destination.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from buri.policy.members import Placed, Span
+from buri.policy.model import AccessTest, SshTest
+from buri.policy.names import Names, UnknownNameError
+from buri.policy.ports import DEFAULT_PROTOCOLS, Ports, parse_protocol
+from buri.policy.problems import Faults
+from buri.policy.reach import Edge, Reach, target_spans
+from buri.policy.selectors import INTERNET, SELF, Kind, Selector
+from buri.policy.ssh import ssh_rules
+
+FAILED = "test(s) failed"
+
+
+def run_tests(reach: Reach, names: Names, faults: Faults) -> None:
+    """Run all tests; every failure becomes a fault at its place."""
+    for test in reach.policy.tests:
+        for reason in _access_failures(test, reach, names):
+            faults.add(test.path, f"{FAILED}: {reason}")
+    for ssh_test in reach.policy.ssh_tests:
+        for reason in _ssh_failures(ssh_test, reach, names):
+            faults.add(ssh_test.path, f"{FAILED}: {reason}")
+
+
+def _access_failures(test: AccessTest, reach: Reach, names: Names) -> Iterator[str]:
+    try:
+        src = _source(test.src, names)
+        protocols = parse_protocol(test.protocol) or DEFAULT_PROTOCOLS
+    except ValueError as error:
+        yield str(error)
+        return
+    sources = list(_addresses(src, reach))
+    if not sources:
+        yield f'src "{test.src}" is nobody in this tailnet'
+        return
+    if not test.accept and not test.deny:
+        yield "neither accept nor deny is given"
+    for wanted, words in ((True, test.accept), (False, test.deny)):
+        for word in words:
+            try:
+                dsts, port = _destination(word, reach, names)
+            except ValueError as error:
+                yield str(error)
+                continue
+            allowed = all(_passes(one, dsts, port, protocols, reach) for one in sources)
+            if allowed != wanted:
+                yield f"{test.src} -> {word}: {'to be accepted, but denied' if wanted else 'to be denied, but accepted'}"
+
+
+def _source(word: str, names: Names) -> Selector:
+    if not word:
+        raise ValueError("src must be specified")
+    try:
+        return names.select(word)
+    except UnknownNameError as error:
+        raise ValueError(f"src={error}") from None
+
+
+class Endpoint:
+    """An address that sends or receives, and the node that has it (None for a bare address)."""
+
+    __slots__ = ("placed", "span")
+
+    def __init__(self, span: Span, placed: Placed | None) -> None:
+        self.span = span
+        self.placed = placed
+
+
+def _addresses(selector: Selector, reach: Reach) -> Iterator[Endpoint]:
+    """The addresses a selector stands for in a test."""
+    if selector.kind is Kind.ADDRESS:
+        for one in reach.members.spans(selector):
+            yield Endpoint(one, _holder(one, reach))
+        return
+    for placed in reach.members.each(reach.members.mask(selector)):
+        for host in placed.hosts:
+            yield Endpoint(host, placed)
+
+
+def _holder(one: Span, reach: Reach) -> Placed | None:
+    members = reach.members
+    return next((placed for placed in members.each(members.all) if one in placed.hosts), None)
+
+
+def _destination(word: str, reach: Reach, names: Names) -> tuple[list[Endpoint], int]:
+    """One host and one port; raises ValueError for anything wider, as the service refuses it."""
+    try:
+        selector, ports = names.target(word)
+    except UnknownNameError as error:
+        raise ValueError(f'dst="{word}": {error}') from None
+    if len(ports) != 1 or ports[0].first != ports[0].last:
+        raise ValueError(f'dst="{word}": a test names one port')
+    if selector.kind is Kind.EVERYONE or selector.name in (INTERNET, SELF) or "/" in selector.name:
+        raise ValueError(f'dst="{word}": a test names a host, not a network')
+    if any(prefix.prefixlen != prefix.max_prefixlen for prefix in selector.prefixes) or len(selector.prefixes) > 1:
+        raise ValueError(f'dst="{word}": a test names a host, not a network')
+    dsts = list(_addresses(selector, reach))
+    if not dsts:
+        raise ValueError(f'dst="{word}": nobody in this tailnet')
+    return dsts, ports[0].first
+
+
+def _passes(src: Endpoint, dsts: Iterable[Endpoint], port: int, protocols: tuple[int, ...], reach: Reach) -> bool:
+    return any(admits(edge, src, dst, port, protocols, reach) for dst in dsts for edge in reach.edges)
+
+
+def admits(
+    edge: Edge, src: Endpoint, dst: Endpoint, port: int | None, protocols: tuple[int, ...], reach: Reach
+) -> bool:
+    """Whether an edge lets one address reach another at a port (None: at any), with one of some protocols."""
+    by_self = _joined_by_self(edge, src, dst, reach)
+    if not by_self and not _is_source(edge, src, reach):
+        return False
+    for access in edge.rule.accesses:
+        if access.protocols and not set(access.protocols) & set(protocols):
+            continue
+        if by_self and any(_open(t.ports or access.ports, port) for t in edge.self_targets):
+            return True
+        if not _is_source(edge, src, reach):
+            continue
+        for target in edge.targets:
+            if _open(target.ports or access.ports, port) and _is_target(target.selector, dst, reach):
+                return True
+    return False
+
+
+def _open(ports: tuple[Ports, ...], port: int | None) -> bool:
+    return bool(ports) if port is None else any(one.first <= port <= one.last for one in ports)
+
+
+def _joined_by_self(edge: Edge, src: Endpoint, dst: Endpoint, reach: Reach) -> bool:
+    if src.placed is None or dst.placed is None:
+        return False
+    return bool(edge.self_mask(dst.placed, reach) & src.placed.bit)
+
+
+def _is_source(edge: Edge, src: Endpoint, reach: Reach) -> bool:
+    source = edge.source
+    if src.placed is not None and src.span in src.placed.hosts:
+        if any(
+            selector.kind is not Kind.ADDRESS and reach.members.mask(selector) & src.placed.bit & source.mask
+            for selector in source.selectors
+        ):
+            return True
+        if source.posture and not source.mask & src.placed.bit:
+            return False
+    elif source.posture:
+        return False
+    return any(one.overlaps(src.span) for selector in source.selectors for one in reach.members.spans(selector))
+
+
+def _is_target(selector: Selector, dst: Endpoint, reach: Reach) -> bool:
+    if selector.kind is Kind.EVERYONE:
+        return True
+    if selector.kind is Kind.ADDRESS or selector.name == INTERNET:
+        return any(one.overlaps(dst.span) for one in target_spans(selector, reach.members))
+    return dst.placed is not None and bool(reach.members.mask(selector) & dst.placed.bit)
+
+
+def _ssh_failures(test: SshTest, reach: Reach, names: Names) -> Iterator[str]:
+    try:
+        src = _source(test.src, names)
+    except ValueError as error:
+        yield str(error)
+        return
+    members = reach.members
+    sources = {
+        text
+        for placed in members.each(members.mask(src))
+        for text in (placed.addresses_in(members.spans(src)) if src.kind is Kind.ADDRESS else placed.addresses)
+    }
+    if not sources:
+        yield f'src "{test.src}" is nobody in this tailnet'
+        return
+    if not (test.accept or test.deny or test.check):
+        yield "none of accept, deny and check is given"
+    for dst in test.dsts:
+        nodes = _ssh_destinations(dst, src, reach, names)
+        if not nodes:
+            yield f'dst "{dst}" is nobody in this tailnet'
+        for placed in nodes:
+            yield from _ssh_verdicts(test, sources, placed, dst, reach)
+
+
+def _ssh_destinations(word: str, src: Selector, reach: Reach, names: Names) -> list[Placed]:
+    members = reach.members
+    if ":" in word and "::" in word:
+        return []  # the service reads no bare IPv6 address here
+    try:
+        selector = names.select(word)
+    except UnknownNameError:
+        return []
+    if selector.name == SELF:
+        mask = members.mask(src) & ~members.tagged if src.kind is Kind.USER else 0
+    else:
+        mask = members.mask(selector)
+    if selector.kind is Kind.ADDRESS:
+        return [placed for placed in members.each(mask) if placed.addresses_in(members.spans(selector))]
+    return list(members.each(mask))
+
+
+def _ssh_verdicts(test: SshTest, sources: set[str], placed: Placed, dst: str, reach: Reach) -> Iterator[str]:
+    rules = ssh_rules(placed, reach)
+    for wanted, users in (("accept", test.accept), ("deny", test.deny), ("check", test.check)):
+        for user in users:
+            for address in sorted(sources):
+                allowed, checked = ssh_verdict(rules, address, user)
+                good = {"accept": allowed, "deny": not allowed, "check": checked}[wanted] and bool(user)
+                if not good:
+                    yield f'{test.src} as "{user}" -> {dst}: {wanted} does not hold'
+                    break
+
+
+def ssh_verdict(rules: list[dict[str, object]], address: str, user: str) -> tuple[bool, bool]:
+    """Whether some rule lets an address log in as a user, and whether some check rule does."""
+    allowed = checked = False
+    for rule in rules:
+        principals, users, action = rule["principals"], rule["sshUsers"], rule["action"]
+        assert isinstance(principals, list)
+        assert isinstance(users, dict)
+        assert isinstance(action, dict)
+        if not any(principal["nodeIP"] == address for principal in principals):
+            continue
+        local = users.get(user) if user in users or user == "root" else users.get("*")
+        if local:
+            allowed = True
+            checked = checked or "holdAndDelegate" in action
+    return allowed, checked

@@ -1,0 +1,150 @@
+"""A policy joined with a tailnet, kept current: what each node receives.
+
+`CompiledPolicy` holds no clock and does no IO. A change of one node (`put`, `drop`) works out what that node touches
+and says which nodes' views changed; each view is then built when it is asked for.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from buri.policy import attributes, checks, filters, routes, ssh
+from buri.policy.document import read
+from buri.policy.members import Mask, Members, Placed
+from buri.policy.model import Policy
+from buri.policy.names import Names
+from buri.policy.problems import Faults
+from buri.policy.reach import Reach
+from buri.policy.tailnet import Node, Tailnet
+from buri.wire.hujson import Document
+from buri.wire.tailcfg.filter import FilterRule
+from buri.wire.tailcfg.node import CapMap
+
+
+class PeerView(NamedTuple):
+    """A peer as one node sees it; all prefixes are CIDRs, sorted. `cap_map`: what of its capabilities is shown."""
+
+    node_id: int
+    addresses: tuple[str, ...]
+    allowed_ips: tuple[str, ...]
+    primary_routes: tuple[str, ...]
+    cap_map: CapMap
+
+
+class SelfView(NamedTuple):
+    """A node as it sees itself."""
+
+    addresses: tuple[str, ...]
+    allowed_ips: tuple[str, ...]
+    primary_routes: tuple[str, ...]
+    cap_map: CapMap
+
+
+class CompiledPolicy:
+    """See the module. Nodes are named by their ids; an unknown id raises KeyError."""
+
+    def __init__(self, policy: Policy, tailnet: Tailnet) -> None:
+        self.policy = policy
+        self.members = Members(tailnet.users, policy.groups)
+        for node in tailnet.nodes:
+            self._place(node)
+        self.reach = Reach(policy, self.members)
+        self.reach.refresh()
+        self._table: routes.RouteTable | None = None
+
+    def put(self, node: Node) -> None:
+        """Add a node, or replace the one of its id."""
+        self._place(node)
+        self.reach.refresh()
+        self._table = None
+
+    def drop(self, node_id: int) -> None:
+        """Forget a node."""
+        self.members.drop(node_id)
+        self.reach.refresh()
+        self._table = None
+
+    def packet_filter(self, node_id: int) -> list[FilterRule]:
+        return filters.packet_filter(self._at(node_id), self.reach)
+
+    def ssh_rules(self, node_id: int) -> list[ssh.SshWire]:
+        return ssh.ssh_rules(self._at(node_id), self.reach)
+
+    def peer_ids(self, node_id: int) -> set[int]:
+        """The nodes a node sees."""
+        return self._ids(self.reach.peers(self._at(node_id)))
+
+    def peers(self, node_id: int) -> list[PeerView]:
+        """The nodes a node sees, and how, in the order of their ids."""
+        viewer = self._at(node_id)
+        usable = self._routes.usable(viewer, self.reach)
+        views = [
+            self._peer_view(viewer, placed, usable.get(placed.node.id, routes.NO_ROUTES))
+            for placed in self.members.each(self.reach.peers(viewer))
+        ]
+        return sorted(views)
+
+    def own_view(self, node_id: int) -> SelfView:
+        placed = self._at(node_id)
+        addresses = _host_prefixes(placed)
+        return SelfView(
+            addresses,
+            (*addresses, *sorted((*placed.subnet_texts, *placed.exits))),
+            tuple(sorted(self._routes.primaries(placed, self.members))),
+            attributes.own_capabilities(placed, self.policy, self.members),
+        )
+
+    def auto_approved(self, node: Node, route: str) -> bool:
+        """Whether a route that a node advertises is approved by the policy alone."""
+        return routes.auto_approved(node, route, self.policy.auto_approvers, self.members)
+
+    def _peer_view(self, viewer: Placed, peer: Placed, usable: routes.PeerRoutes) -> PeerView:
+        addresses = _host_prefixes(peer)
+        if viewer.node.ipv4 and viewer.node.ipv4 not in viewer.addresses:  # it has no IPv4 to talk from
+            addresses = tuple(text for text in addresses if ":" in text)
+        return PeerView(
+            peer.node.id,
+            addresses,
+            (*addresses, *sorted((*usable.primary, *usable.exits))),
+            usable.primary,
+            {attributes.SUGGEST_EXIT_NODE: None} if usable.exits else {},
+        )
+
+    @property
+    def _routes(self) -> routes.RouteTable:
+        if self._table is None:
+            self._table = routes.RouteTable(self.members)
+        return self._table
+
+    def _at(self, node_id: int) -> Placed:
+        placed = self.members.get(node_id)
+        if placed is None:
+            raise KeyError(node_id)
+        return placed
+
+    def _ids(self, mask: Mask) -> set[int]:
+        return {placed.node.id for placed in self.members.each(mask)}
+
+    def _place(self, node: Node) -> Placed:
+        placed = self.members.put(node)
+        if not attributes.uses_ipv4(placed, self.policy, self.members):
+            placed = self.members.put(node, ipv4=False)
+        return placed
+
+
+def check(data: bytes | str, tailnet: Tailnet) -> CompiledPolicy:
+    """Read, validate and compile a policy and run its tests: what must pass before it is stored.
+
+    Raises PolicyError with every fault (a failed test is one), SyntaxPlaceError when the text is not HuJSON.
+    """
+    document = Document.parse(data)
+    policy = read(document, domains=tailnet.domains)
+    compiled = CompiledPolicy(policy, tailnet)
+    faults = Faults(document)
+    checks.run_tests(compiled.reach, Names(policy.groups, policy.tag_owners, policy.hosts), faults)
+    faults.check()
+    return compiled
+
+
+def _host_prefixes(placed: Placed) -> tuple[str, ...]:
+    return tuple(f"{text}/{128 if ':' in text else 32}" for text in placed.addresses)

@@ -1,0 +1,232 @@
+"""Which nodes a selector stands for, kept current as nodes come, change and go.
+
+A set of nodes is a `Mask`: an integer with one bit a node, at the node's slot. Unions and intersections of thousands of
+nodes are then single operations. A slot is given anew once its node is gone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from ipaddress import ip_address
+from typing import NamedTuple
+
+from buri.core.addresses import IPNetwork, parse_prefix
+from buri.policy.selectors import DANGER_ALL, INTERNET, MEMBER, ROLES, TAGGED, Kind, Selector
+from buri.policy.tailnet import Node, User
+
+Mask = int
+
+
+class Span(NamedTuple):
+    """A prefix as numbers, so that overlap is two comparisons."""
+
+    version: int
+    first: int
+    last: int
+
+    def overlaps(self, other: Span) -> bool:
+        return self.version == other.version and self.first <= other.last and other.first <= self.last
+
+
+def span(prefix: IPNetwork) -> Span:
+    return Span(prefix.version, int(prefix.network_address), int(prefix.broadcast_address))
+
+
+def range_span(literal: str) -> Span:
+    """A range "FIRST-LAST" as a span."""
+    first, last = map(ip_address, literal.split("-"))
+    return Span(first.version, int(first), int(last))
+
+
+class Placed(NamedTuple):
+    """A node at its slot: what the compiler asks of it, worked out once.
+
+    `addresses` are the ones it uses (one family when IPv4 is disabled); `subnets` its approved routes but exit routes.
+    """
+
+    node: Node
+    slot: int
+    addresses: tuple[str, ...]
+    hosts: tuple[Span, ...]
+    subnets: tuple[Span, ...]
+    subnet_texts: tuple[str, ...]
+    exits: tuple[str, ...]
+
+    @property
+    def bit(self) -> Mask:
+        return 1 << self.slot
+
+    def addresses_in(self, spans: Iterable[Span]) -> list[str]:
+        """Its own addresses within some spans."""
+        held = list(spans)
+        return [
+            text for text, host in zip(self.addresses, self.hosts, strict=True) if any(host.overlaps(s) for s in held)
+        ]
+
+    def touches(self, spans: tuple[Span, ...]) -> bool:
+        """Whether an address or an approved subnet route of it overlaps any span."""
+        return any(mine.overlaps(other) for other in spans for mine in (*self.hosts, *self.subnets))
+
+
+def place(node: Node, slot: int, *, ipv4: bool = True) -> Placed:
+    """Work out a node's facts. Bad addresses raise ValueError: they come from our own store."""
+    addresses = tuple(text for text in (node.ipv4, node.ipv6) if text and (ipv4 or text is not node.ipv4))
+    prefixes = [parse_prefix(text) for text in node.approved]
+    subnets = [prefix for prefix in prefixes if prefix.prefixlen]
+    return Placed(
+        node,
+        slot,
+        addresses,
+        tuple(Span(a.version, int(a), int(a)) for a in map(ip_address, addresses)),
+        tuple(span(prefix) for prefix in subnets),
+        tuple(str(prefix) for prefix in subnets),
+        tuple(str(prefix) for prefix in prefixes if not prefix.prefixlen),
+    )
+
+
+def slots_of(mask: Mask) -> Iterator[int]:
+    """The slots in a mask, lowest first."""
+    while mask:
+        low = mask & -mask
+        yield low.bit_length() - 1
+        mask ^= low
+
+
+class Members:
+    """The nodes of a tailnet and the selectors' masks over them."""
+
+    def __init__(self, users: Iterable[User], groups: dict[str, tuple[str, ...]]) -> None:
+        self._users = tuple(users)
+        self._ids = {user.login: user.id for user in self._users}
+        self._groups = groups
+        self._placed: list[Placed | None] = []
+        self._free: list[int] = []
+        self._slots: dict[int, int] = {}
+        self._by_user: dict[int, Mask] = {}
+        self._by_tag: dict[str, Mask] = {}
+        self._address_masks: dict[Selector, Mask] = {}
+        self._spans: dict[Selector, tuple[Span, ...]] = {}
+        self.all: Mask = 0
+        self.tagged: Mask = 0
+        self.exits: Mask = 0
+
+    @property
+    def users(self) -> tuple[User, ...]:
+        return self._users
+
+    def at(self, slot: int) -> Placed:
+        placed = self._placed[slot]
+        assert placed is not None
+        return placed
+
+    def get(self, node_id: int) -> Placed | None:
+        slot = self._slots.get(node_id)
+        return None if slot is None else self._placed[slot]
+
+    def each(self, mask: Mask) -> Iterator[Placed]:
+        return (self.at(slot) for slot in slots_of(mask))
+
+    def put(self, node: Node, *, ipv4: bool = True) -> Placed:
+        """Add a node or replace the one of its id."""
+        self.drop(node.id)
+        slot = self._free.pop() if self._free else len(self._placed)
+        if slot == len(self._placed):
+            self._placed.append(None)
+        placed = place(node, slot, ipv4=ipv4)
+        self._placed[slot] = placed
+        self._slots[node.id] = slot
+        self._mark(placed, held=True)
+        return placed
+
+    def drop(self, node_id: int) -> None:
+        slot = self._slots.pop(node_id, None)
+        if slot is not None:
+            self._mark(self.at(slot), held=False)
+            self._placed[slot] = None
+            self._free.append(slot)
+
+    def user_id(self, login: str) -> int | None:
+        return self._ids.get(login)
+
+    def of_user(self, user_id: int | None) -> Mask:
+        """The nodes a person owns; tagged ones are nobody's."""
+        return 0 if user_id is None else self._by_user.get(user_id, 0)
+
+    def spans(self, selector: Selector) -> tuple[Span, ...]:
+        found = self._spans.get(selector)
+        if found is None:
+            found = self._spans[selector] = tuple(span(prefix) for prefix in selector.prefixes)
+        return found
+
+    def mask(self, selector: Selector) -> Mask:
+        """The nodes a selector means. An address means its holder and the routers of approved subnets it overlaps."""
+        match selector.kind:
+            case Kind.EVERYONE:
+                return self.all
+            case Kind.USER:
+                return self.of_user(self._ids.get(selector.name))
+            case Kind.TAG:
+                return self._by_tag.get(selector.name, 0)
+            case Kind.GROUP:
+                return self._union(self._ids.get(login) for login in self._groups.get(selector.name, ()))
+            case Kind.DOMAIN:
+                return self._union(user.id for user in self._users if user.domain == selector.name)
+            case Kind.ADDRESS:
+                return self._address_mask(selector)
+        return self._autogroup(selector.name)
+
+    def means(self, selector: Selector, placed: Placed) -> bool:
+        """Whether a selector means a node, asked without its mask."""
+        if selector.kind is Kind.ADDRESS:
+            return placed.touches(self.spans(selector))
+        return bool(self.mask(selector) & placed.bit)
+
+    def _union(self, user_ids: Iterable[int | None]) -> Mask:
+        mask = 0
+        for user_id in user_ids:
+            mask |= self.of_user(user_id)
+        return mask
+
+    def _autogroup(self, name: str) -> Mask:
+        if name == MEMBER:
+            return self.all & ~self.tagged
+        if name == TAGGED:
+            return self.tagged
+        if name == INTERNET:
+            return self.exits
+        if name == DANGER_ALL:
+            return self.all
+        if roles := ROLES.get(name):
+            return self._union(user.id for user in self._users if user.role in roles)
+        return 0
+
+    def _address_mask(self, selector: Selector) -> Mask:
+        mask = self._address_masks.get(selector)
+        if mask is None:
+            spans = self.spans(selector)
+            mask = 0
+            for placed in self.each(self.all):
+                if placed.touches(spans):
+                    mask |= placed.bit
+            self._address_masks[selector] = mask
+        return mask
+
+    def _mark(self, placed: Placed, *, held: bool) -> None:
+        """Set or clear a node's bit everywhere it counts."""
+        bit, node = placed.bit, placed.node
+
+        def flip(mask: Mask) -> Mask:
+            return mask | bit if held else mask & ~bit
+
+        self.all = flip(self.all)
+        if node.tags:
+            self.tagged = flip(self.tagged)
+            for tag in node.tags:
+                self._by_tag[tag] = flip(self._by_tag.get(tag, 0))
+        elif node.user_id is not None:
+            self._by_user[node.user_id] = flip(self._by_user.get(node.user_id, 0))
+        if placed.exits:
+            self.exits = flip(self.exits)
+        for selector, mask in self._address_masks.items():
+            if placed.touches(self.spans(selector)):
+                self._address_masks[selector] = flip(mask)

@@ -1,0 +1,102 @@
+"""The names a policy defines, and what a word in a rule means by them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from ipaddress import collapse_addresses
+
+from buri.core.addresses import IPNetwork
+from buri.core.errors import WireError
+from buri.policy.ports import Ports, parse_ports
+from buri.policy.selectors import AUTOGROUPS, EVERYONE, Kind, Selector, address_selector
+
+
+class UnknownNameError(Exception):
+    """A word that means nothing here; the text is the service's."""
+
+
+class Names:
+    """Groups, hosts, ipsets and tags by name. `select` is the one reading of a word."""
+
+    def __init__(self, groups: Iterable[str], tags: Iterable[str], hosts: dict[str, Selector]) -> None:
+        self.groups = frozenset(groups)
+        self.tags = frozenset(tags)
+        self.hosts = hosts
+        self._known: dict[str, Selector] = {}
+
+    def select(self, word: str) -> Selector:
+        """Raises UnknownNameError."""
+        found = self._known.get(word)
+        if found is None:
+            found = self._known[word] = self._select(word.strip())
+        return found
+
+    def _select(self, word: str) -> Selector:
+        if word == "*":
+            return EVERYONE
+        if word.startswith("tag:"):
+            if word not in self.tags:
+                raise UnknownNameError(f'tag not found: "{word}"')
+            return Selector(Kind.TAG, word, word)
+        if word.startswith("group:"):
+            if word not in self.groups:
+                raise UnknownNameError(f'group not found: "{word}"')
+            return Selector(Kind.GROUP, word, word)
+        if word.startswith("autogroup:"):
+            if word not in AUTOGROUPS:
+                raise UnknownNameError(f'unknown autogroup: "{word}"')
+            return Selector(Kind.AUTOGROUP, word, "autogroup:member" if word == "autogroup:members" else word)
+        if word in self.hosts:
+            return self.hosts[word]
+        if word.startswith("ipset:"):
+            raise UnknownNameError(f'ipset not found: "{word}"')
+        if word.startswith("user:*@"):
+            return Selector(Kind.DOMAIN, word, word.removeprefix("user:*@"))
+        if "@" in word:
+            return Selector(Kind.USER, word, word)
+        try:
+            return address_selector(word, word.removeprefix("[").removesuffix("]"))
+        except WireError:
+            raise UnknownNameError(f'"{word}": invalid address') from None
+
+    def target(self, word: str) -> tuple[Selector, tuple[Ports, ...]]:
+        """Read "HOST:PORTS"; raises UnknownNameError or ValueError (of the ports) with the service's words."""
+        host, colon, ports = word.rpartition(":")
+        if not colon:
+            raise ValueError(f'"{word}": missing port')
+        parsed = parse_ports(ports)
+        return self.select(host), parsed
+
+
+def ipset_selector(name: str, words: list[str], hosts: dict[str, Selector]) -> Selector:
+    """An ipset from its entries, in order: "add X", "remove X" or X; raises WireError."""
+    held: list[IPNetwork] = []
+    for word in words:
+        verb, _, rest = word.strip().partition(" ")
+        if verb not in ("add", "remove"):
+            verb, rest = "add", word
+        rest = rest.strip().removeprefix("host:")
+        named = hosts.get(rest)
+        prefixes = (named or address_selector(rest, rest)).prefixes
+        for prefix in prefixes:
+            if verb == "add":
+                held.append(prefix)
+            else:
+                held = [left for kept in held for left in _without(kept, prefix)]
+    collapsed: list[IPNetwork] = [
+        *collapse_addresses(prefix for prefix in held if prefix.version == 4),
+        *collapse_addresses(prefix for prefix in held if prefix.version == 6),
+    ]
+    return Selector(Kind.ADDRESS, name, name, tuple(collapsed), tuple(_literal(prefix) for prefix in collapsed))
+
+
+def _literal(prefix: IPNetwork) -> str:
+    return str(prefix.network_address) if prefix.prefixlen == prefix.max_prefixlen else str(prefix)
+
+
+def _without(kept: IPNetwork, removed: IPNetwork) -> list[IPNetwork]:
+    if kept.version != removed.version or not kept.overlaps(removed):
+        return [kept]
+    if removed.prefixlen <= kept.prefixlen:
+        return []
+    return list(kept.address_exclude(removed))  # type: ignore[arg-type]
