@@ -268,8 +268,8 @@ class Netmap:
             if peer is None:
                 continue
             for name, value in patch.items():
-                if value in (None, 0, []):
-                    continue  # only non-zero members apply
+                if value is not False and value in (None, 0, []):
+                    continue  # only non-zero members apply; Online is a pointer upstream, so its false is a word too
                 peer["HomeDERP" if name == "DERPRegion" else name] = value
 
     def view(self) -> dict[str, Any]:
