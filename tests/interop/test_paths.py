@@ -74,7 +74,7 @@ def test_a_path_that_goes_silent_yields_to_the_relay_and_comes_back(lab: Lab) ->
     assert silence_s < 8, f"silent for {silence_s:.1f} s"
 
 
-def test_a_path_that_eats_long_packets_without_a_word_carries_them_cut(lab: Lab) -> None:
+def test_where_a_router_eats_long_packets_without_a_word_every_byte_still_passes(lab: Lab) -> None:
     pair = make_pair(lab, real=False)
     for home in pair.homes:
         home.router.nft(

@@ -11,7 +11,7 @@ import pytest
 from buri.node.netmon.linux import NetworkMonitor, NetworkState
 from buri.testing.namespace import own_network
 
-pytestmark = pytest.mark.root
+pytestmark = [pytest.mark.root, pytest.mark.slow]
 
 
 def ip(*words: str) -> None:

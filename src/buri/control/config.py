@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -16,6 +16,10 @@ VARIABLE_PREFIX = "BURI_SERVER_"
 DEFAULT_STATE_DIR = "/var/lib/buri-server"
 DEFAULT_LISTEN = "127.0.0.1:8080"
 DEFAULT_STUN_PORT = 3478
+# What Go's netip calls private, or loopback: there, and only there, real clients stay with plain HTTP.
+PLAIN_NETWORKS = tuple(
+    map(ip_network, ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "127.0.0.0/8", "fc00::/7", "::1/128"))
+)
 
 
 class ServerFlags(msgspec.Struct, frozen=True):
@@ -55,10 +59,8 @@ class ServerConfig(msgspec.Struct, frozen=True):
 
     @property
     def public_port(self) -> int:
-        """Where clients reach the listener: the URL's port when that is https, else the listener's own."""
-        if self.tls:
-            return urlsplit(self.url).port or 443
-        return self.listen.port
+        """Where clients reach the listener: the URL's port."""
+        return urlsplit(self.url).port or (443 if self.tls else 80)
 
 
 def resolve(flags: ServerFlags, environment: Mapping[str, str]) -> ServerConfig:
@@ -74,10 +76,12 @@ def resolve(flags: ServerFlags, environment: Mapping[str, str]) -> ServerConfig:
 
     relay = not (flags.no_relay if flags.no_relay is not None else _boolean(environment, "NO_RELAY"))
     listen = _address("--listen", text("listen") or DEFAULT_LISTEN)
+    if listen.port == 0:
+        raise ConfigError("--listen takes a port that clients can know, not 0.")
     cert, key = text("tls_cert"), text("tls_key")
     if (cert is None) != (key is None):
         raise ConfigError("--tls-cert and --tls-key go together.")
-    url = (text("url") or _default_url(listen, tls=cert is not None)).rstrip("/")
+    url = text("url") or _default_url(listen, tls=cert is not None)
     _check_url(url, tls=cert is not None)
     stun: AddrPort | None = None
     if relay:
@@ -90,7 +94,7 @@ def resolve(flags: ServerFlags, environment: Mapping[str, str]) -> ServerConfig:
     return ServerConfig(
         state_dir=Path(text("state_dir") or DEFAULT_STATE_DIR),
         listen=listen,
-        url=url,
+        url=url.removesuffix("/"),
         stun=stun,
         tls_cert=Path(cert) if cert else None,
         tls_key=Path(key) if key else None,
@@ -110,11 +114,8 @@ def _boolean(environment: Mapping[str, str], name: str) -> bool:
 
 
 def _address(flag: str, text: str) -> AddrPort:
-    host, _, port = text.rpartition(":")
-    if not host:  # ":8080", as Go programs take it
-        text = f"0.0.0.0:{port}"
     try:
-        return AddrPort.parse(text)
+        return AddrPort.parse(f"0.0.0.0{text}" if text.startswith(":") else text)  # ":8080", as Go programs take it
     except WireError as error:
         raise ConfigError(f"{flag} takes ADDRESS:PORT (such as 0.0.0.0:8080), not {text!r}.") from error
 
@@ -130,13 +131,18 @@ def _default_url(listen: AddrPort, *, tls: bool) -> str:
 
 
 def _check_url(url: str, *, tls: bool) -> None:
-    parts = urlsplit(url)
+    refusal = ConfigError(f"--url takes http(s)://HOST[:PORT], not {url!r}.")
     try:
-        bad_port = parts.port == 0
-    except ValueError:
-        bad_port = True
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.path or parts.query or bad_port:
-        raise ConfigError(f"--url takes http(s)://HOST[:PORT], not {url!r}.")
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError as error:
+        raise refusal from error
+    plain_host = parts.hostname and not (
+        parts.path.removeprefix("/") or parts.query or parts.fragment or parts.username is not None
+    )
+    if parts.scheme not in ("http", "https") or not plain_host or port == 0:
+        raise refusal
+    assert parts.hostname is not None
     if parts.scheme == "https":
         if not tls:
             raise ConfigError(
@@ -160,4 +166,4 @@ def _plain_is_fine(host: str) -> bool:
         address = ip_address(host)
     except ValueError:
         return False
-    return address.is_private or address.is_loopback
+    return any(address in network for network in PLAIN_NETWORKS if network.version == address.version)

@@ -39,9 +39,14 @@ def read_derp_map(path: Path) -> DERPMap:
         raise ConfigError(f"The DERP map {path} cannot be read: {error.strerror}.") from error
     try:
         found = msgspec.json.decode(text, type=DERPMap)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise ConfigError(f"The DERP map {path} does not parse: {error}.") from error
     for number, region in (found.regions or {}).items():
-        if region is None or region.region_id != number or not region.nodes:
-            raise ConfigError(f"The DERP map {path}: region {number} needs RegionID {number} and at least one node.")
+        if region is None or region.region_id != number or number < 1 or not region.nodes:
+            raise ConfigError(
+                f"The DERP map {path}: region {number} needs RegionID {number} and at least one node.",
+                remedy="Numbers begin at 1.",
+            )
+        if not all(node.host_name for node in region.nodes):
+            raise ConfigError(f"The DERP map {path}: region {number} has a node without a HostName.")
     return found

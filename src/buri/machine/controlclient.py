@@ -511,6 +511,8 @@ class ControlClient:
             else:
                 login.followup = response.auth_url
                 self._events.append(LoginURL(response.auth_url))
+        elif response.node_key_expired and login.old is not None:
+            self._give_up_login("The control server holds this node's new key for expired as well.", now)
         elif response.node_key_expired:
             self._login = None
             self._registered = False

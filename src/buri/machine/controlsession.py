@@ -104,7 +104,7 @@ class ControlSession:
         self._closed = False
         self.ready = False
         self._h2 = h2.connection.H2Connection(
-            h2.config.H2Configuration(client_side=True, header_encoding="utf-8", validate_inbound_headers=True)
+            h2.config.H2Configuration(client_side=True, header_encoding="latin-1", validate_inbound_headers=True)
         )
         token = base64.b64encode(noise.initiation()).decode()
         self._out.append(

@@ -107,9 +107,7 @@ class Agent:
         """Take up what was kept: with a node key and the wish to run, connect and use the last netmap meanwhile."""
         self._use_key(self.store.node_key)
         if self._key is not None and self.prefs.want_running:
-            kept = self.store.load_netmap()
-            if kept is not None:
-                self._take_netmap(kept, difference(None, kept), keep=False)
+            self._take_kept_netmap()
             self._link().client.connect(self._now())
             self._link().pump()
         self._settle()
@@ -157,6 +155,7 @@ class Agent:
         if old.want_running != prefs.want_running and self._key is not None:
             link = self._link()
             if prefs.want_running:
+                self._take_kept_netmap()
                 link.client.connect(self._now())
             else:
                 link.client.disconnect(self._now())
@@ -320,6 +319,12 @@ class Agent:
         self._tell(PrefsChanged())
 
     # ---- the netmap ---------------------------------------------------------------------------------------------
+
+    def _take_kept_netmap(self) -> None:
+        """Until the server gives one, the last netmap serves."""
+        kept = self.store.load_netmap() if self.netmap is None else None
+        if kept is not None:
+            self._take_netmap(kept, difference(None, kept), keep=False)
 
     def _take_netmap(self, netmap: Netmap, change: Change, *, keep: bool) -> None:
         self.netmap = netmap

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import socket
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Coroutine, Sequence
 from ipaddress import ip_address
 from typing import Any, Protocol
 
@@ -26,6 +26,7 @@ from buri.machine.relayaddresses import derp_port, hosts_to_resolve, node_addres
 from buri.machine.relays import RelayManager
 from buri.netio.streams import request_latency_s
 from buri.node.netmon.linux import NetworkState
+from buri.node.router.linux import MARK
 from buri.node.timer import MachineTimer
 from buri.wire.tailcfg.derpmap import DERPMap
 
@@ -353,7 +354,7 @@ class Underlay:
             addresses = node_addresses(node, self._resolved)
             if addresses:
                 latency_s = await request_latency_s(
-                    str(addresses[0]), derp_port(node), node.host_name, "/derp/latency-check"
+                    str(addresses[0]), derp_port(node), node.host_name, "/derp/latency-check", mark=MARK
                 )
                 break
         self.netcheck.handle_https_latency(region_id, latency_s, self._now())
@@ -391,6 +392,3 @@ def _intent(intent: relays.RelayIntent) -> port.Order:
             return port.PreferRelay(region, preferred)
         case relays.CloseRelay(region=region):
             return port.CloseRelay(region)
-
-
-EngineFactory = Callable[[port.EngineConfig], port.Engine]

@@ -15,7 +15,7 @@ from pathlib import Path
 import msgspec
 
 from buri import __version__
-from buri.core.errors import BuriError, ConfigError, InternalError, InUseError, NotPermittedError, SystemFault
+from buri.core.errors import BuriError, ConfigError, InUseError, NotPermittedError, SystemFault
 from buri.core.keys import NodePrivate
 from buri.engine import port
 from buri.netio.netlink import Netlink
@@ -100,7 +100,8 @@ def cleanup() -> int:
         if in_use(netlink):
             raise InUseError("A burid is running here, and its routes are in use.", remedy="Stop it first.")
         removed = remove_rules(netlink)
-    print(f"burid: removed {removed} routing rules." if removed else "burid: nothing was left behind.")
+    what = f"removed {removed} routing rule{'' if removed == 1 else 's'}" if removed else "nothing was left behind"
+    print(f"burid: {what}.")
     return 0
 
 
@@ -135,7 +136,8 @@ async def run(options: Options) -> None:
             await api.close()
             await agent.close()
         if agent.failed.done():
-            raise InternalError(f"The packet engine stopped: {agent.failed.result()}.", remedy="Restart burid.")
+            reason = agent.failed.result().rstrip(".")
+            raise SystemFault(f"The packet engine stopped: {reason}.", remedy="Restart burid.")
     finally:
         listener.close()
         options.socket.unlink(missing_ok=True)

@@ -26,7 +26,7 @@ from buri.control.noisefront.machineroutes import MachineRoutes
 from buri.control.noisefront.pages import Pages
 from buri.control.settings import Settings
 from buri.core.addresses import AddrPort, IPAddress
-from buri.core.errors import BuriError, ConfigError, SystemFault
+from buri.core.errors import BuriError, ConfigError, SystemFault, WireError
 from buri.core.keys import MachinePrivate
 from buri.engine.frontdoor import NativeFrontDoor
 from buri.engine.frontport import Certificate, FrontConfig
@@ -162,9 +162,14 @@ def _noise_key(state_dir: Path) -> MachinePrivate:
         return key
     except OSError as error:
         raise SystemFault(f"{path} cannot be read: {error.strerror}.") from error
+    except UnicodeDecodeError:
+        lines = []
     if len(lines) != 2 or lines[0] != _NOISE_FORMAT:
         raise ConfigError(f"{path} is not a Noise key file of a known version.")
-    return MachinePrivate.parse(lines[1])
+    try:
+        return MachinePrivate.parse(lines[1])
+    except WireError as error:
+        raise ConfigError(f"{path} is damaged: {error}") from error
 
 
 async def _greet(config: ServerConfig, coordinator: Coordinator, listening: Sequence[str]) -> None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from pathlib import Path
 from typing import Any
 
-from buri.testing.lab import PRIVATE_SERVER, Host, Process, wait_until
+from buri.testing.lab import PRIVATE_SERVER, Host, LabError, Process, wait_until
 
 BIN = Path(sys.executable).parent
 PROGRAMS = {
@@ -55,6 +56,54 @@ class BuriServer:
         """`buri admin nodes list --json`."""
         nodes: list[dict[str, Any]] = json.loads(self.admin("nodes", "list", "--json"))
         return nodes
+
+
+class BuriRelay:
+    """A `buri relay` on a public host, TLS by its own certificate on port 443 unless the flags say otherwise."""
+
+    REGION = 900
+    METRICS = "127.0.0.1:9100"
+
+    def __init__(self, host: Host, *flags: str, hostname: str | None = None) -> None:
+        self.host = host
+        self.flags = (f"--hostname={hostname or host.address}", *flags)
+        self.state = host.directory / "relay"
+        self.process = self.start()
+
+    def start(self) -> Process:
+        """Start it and wait until it has said everything."""
+        self.process = self.host.start(
+            "relay",
+            *PROGRAMS["buri"],
+            "relay",
+            f"--state-dir={self.state}",
+            "--listen=[::]:443",
+            f"--metrics={self.METRICS}",
+            *self.flags,
+            env=ENVIRONMENT,
+        )
+        self.process.expect("omitDefaultRegions")
+        return self.process
+
+    def derp_map(self) -> dict[str, Any]:
+        """The DERP map that it keeps in its state directory."""
+        found: dict[str, Any] = json.loads((self.state / "derp-map.json").read_text())
+        return found
+
+    def trust(self) -> dict[str, Any]:
+        """What an engine of `enginelab` needs to reach it: its address, and its pin alone."""
+        node = self.derp_map()["Regions"][str(self.REGION)]["Nodes"][0]
+        where = {"address": self.host.address, "port": node["DERPPort"], "certificate": node["CertName"]}
+        return {"region": self.REGION, **where}
+
+    def figure(self, name: str) -> int:
+        """One of its metrics."""
+        ask = f"import urllib.request as u;print(u.urlopen('http://{self.METRICS}/metrics').read().decode())"
+        page = self.host.run(sys.executable, "-c", ask).stdout
+        match = re.search(rf"^{name} (\d+)$", page, re.MULTILINE)
+        if match is None:
+            raise LabError(f"the relay has no figure {name}:\n{page}")
+        return int(match.group(1))
 
 
 class Burid:

@@ -57,7 +57,7 @@ def parse_proxy_header(data: bytes | bytearray) -> tuple[ProxyHeader, int] | Non
         return None
     body = bytes(data[HEAD_BYTES:end])
     source = destination = None
-    at = 0
+    at = 0 if family == 0 else length  # the addresses of other families have lengths that we do not know
     if command == _PROXY and family in (_TCP4, _TCP6):
         kind, width = (IPv4Address, 4) if family == _TCP4 else (IPv6Address, 16)
         at = 2 * width + 4

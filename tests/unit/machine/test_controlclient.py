@@ -184,6 +184,18 @@ def test_a_key_the_server_holds_for_expired_is_replaced_by_a_new_one() -> None:
     assert register.json["OldNodeKey"] == str(NODE.public())
 
 
+def test_a_server_that_holds_every_key_for_expired_is_not_asked_for_ever() -> None:
+    bench = Bench(key=NODE)
+    bench.client.connect(bench.now)
+    bench.open()
+    bench.answer(bench.request("/machine/register"), {"NodeKeyExpired": True})
+    bench.take(NewKeyWanted)
+    bench.client.login(OTHER, bench.now, old=NODE.public())
+    bench.answer(bench.request("/machine/register", NodeKey=str(OTHER.public())), {"NodeKeyExpired": True})
+    assert "new key for expired as well" in bench.take(LoginFailed).message
+    assert bench.requests == []
+
+
 def test_a_rotation_keeps_the_old_stream_until_the_server_took_the_new_key() -> None:
     bench = Bench()
     stream = bench.registered()
@@ -471,6 +483,7 @@ def test_disconnect_and_connect_go_down_and_up_again() -> None:
     assert [type(order) for order in bench.take_orders()] == [Dial]
 
 
+@pytest.mark.slow
 def test_a_netmap_of_many_megabytes_comes_through() -> None:
     bench = Bench()
     stream = bench.registered()

@@ -170,6 +170,22 @@ def test_a_restart_without_the_server_goes_on_with_the_kept_netmap(store: StateS
     play(store, story)
 
 
+def test_a_stopped_node_that_was_restarted_comes_up_without_the_server(store: StateStore) -> None:
+    async def story(bench: NodeBench) -> None:
+        await bench.join()
+        wanted = bench.agent.prefs
+        bench.agent.set_prefs(Prefs(control_url=bench.url, want_running=False))
+        await bench.close_control()
+        await bench.restart_agent()
+        assert bench.agent.state.label == "Stopped"
+        assert bench.router.configs == []
+        bench.agent.set_prefs(wanted)
+        assert bench.router.configs[-1].routes == (ip_network("100.64.0.2/32"),)
+
+    play(store, story)
+
+
+@pytest.mark.slow
 def test_when_the_server_comes_back_the_stream_does_too_and_the_tables_stayed(store: StateStore) -> None:
     async def story(bench: NodeBench) -> None:
         await bench.join()
@@ -306,6 +322,7 @@ def test_a_ping_to_nobody_is_an_error_of_the_callers(store: StateStore) -> None:
     play(store, story)
 
 
+@pytest.mark.slow
 def test_a_new_host_name_is_reported(store: StateStore) -> None:
     async def story(bench: NodeBench) -> None:
         await bench.join()

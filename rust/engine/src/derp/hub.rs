@@ -112,6 +112,8 @@ impl Hub {
     pub fn remove(&mut self, id: ClientId) {
         let Some(member) = self.members.get_mut(id as usize).and_then(Option::take) else { return };
         self.free.push(id);
+        // The place may be taken again within this turn: whoever takes it is not the one to be closed.
+        self.closing.retain(|(closing, _)| *closing != id);
         if member.phase == Phase::New {
             return;
         }
@@ -205,7 +207,7 @@ impl Hub {
         }
         self.next_sweep = None;
         for id in 0..self.members.len() as ClientId {
-            let Some(Some(member)) = self.members.get(id as usize) else { continue };
+            let Some(Some(member)) = self.members.get_mut(id as usize) else { continue };
             let Some(at) = member.next_timeout(HELLO_TIMEOUT) else { continue };
             if at > now {
                 self.due(at);
@@ -213,6 +215,7 @@ impl Hub {
                 self.counters.clients_closed_hello += 1;
                 self.close(id, "it did not say who it is in time");
             } else {
+                member.shrink();
                 self.say(id, super::frames::KEEP_ALIVE, &[]);
                 self.plan_keepalive(id, now);
             }
@@ -350,9 +353,8 @@ impl Hub {
         let disco = is_disco(packet);
         self.counters.packets_received += 1;
         self.counters.packets_received_disco += u64::from(disco);
-        let Some(Some(sender)) = self.members.get_mut(id as usize) else { return };
+        let Some(Some(sender)) = self.members.get(id as usize) else { return };
         let from = sender.key;
-        sender.know(to);
         if let Some(ids) = self.by_key.get_mut(&from) {
             if ids.len() > 1 && ids.last() != Some(&id) {
                 ids.retain(|other| *other != id);
@@ -366,6 +368,9 @@ impl Hub {
             }
             return;
         };
+        if let Some(Some(sender)) = self.members.get_mut(id as usize) {
+            sender.know(to);
+        }
         let Some(Some(receiver)) = self.members.get_mut(peer as usize) else { return };
         receiver.know(&from);
         let head = build_header(RECV_PACKET, KEY_BYTES + packet.len());

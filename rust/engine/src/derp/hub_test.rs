@@ -244,3 +244,25 @@ proptest! {
         prop_assert_eq!(relay.hub.connections(), 0);
     }
 }
+
+#[test]
+fn whoever_takes_a_closed_clients_place_is_not_closed_for_it() {
+    let mut relay = Relay::new();
+    let bad = relay.join(1);
+    relay.say(bad.id, &build_header(SEND_PACKET, 1 << 20));
+    relay.hub.remove(bad.id); // its connection broke before the shell asked whom to close
+    let next = relay.join(2);
+    assert_eq!(next.id, bad.id);
+    assert!(relay.closing().is_empty());
+}
+
+#[test]
+fn nobody_is_told_of_a_peer_that_never_reached_it() {
+    let mut relay = Relay::new();
+    let alice = relay.join(1);
+    let bob = *SecretKey::from([2; 32]).public_key().as_bytes();
+    relay.say(alice.id, &packet(&bob, b"too early"));
+    let bob = relay.join(2);
+    relay.hub.remove(alice.id);
+    assert!(relay.heard(bob.id).is_empty());
+}

@@ -9,6 +9,8 @@ use crate::shell::backlog::Backlog;
 /// Some 35 ms of 60 Mbit/s, or four super-packets: enough that a fast stream never runs dry between two turns of the
 /// loop, little enough that a slow receiver's packets are fresh. What does not fit drops the oldest.
 const DATA_BYTES: usize = 256 << 10;
+/// As many packets as upstream's relay lets wait; `derpprobe` sends a megabyte in 16 and wants them all.
+const LEAST_DATA_PACKETS: usize = 32;
 /// 32 disco messages of the usual size and more.
 const DISCO_BYTES: usize = 16 << 10;
 /// Answers of our own that one client may leave waiting: pongs, goodbyes.
@@ -59,7 +61,7 @@ impl Member {
             acquaintances: HashSet::default(),
             urgent: Vec::new(),
             disco: Backlog::new(DISCO_BYTES),
-            data: Backlog::new(DATA_BYTES),
+            data: Backlog::with_least(DATA_BYTES, LEAST_DATA_PACKETS),
             gone_tokens: GONE_BURST,
             gone_at: now,
         }
@@ -104,6 +106,13 @@ impl Member {
                 }
             }
         }
+    }
+
+    /// Own no more memory than what waits.
+    pub fn shrink(&mut self) {
+        self.urgent.shrink_to_fit();
+        self.disco.shrink();
+        self.data.shrink();
     }
 
     pub fn know(&mut self, key: &Key) {

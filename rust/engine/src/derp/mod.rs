@@ -1,5 +1,6 @@
-//! DERP, the relay protocol: its frames, and a relay's core without sockets (upstream: `derp/`; wire reference 1d).
+//! DERP, the relay protocol: its frames, a client's and a relay's core without sockets (upstream: `derp/`; wire reference 1d).
 
+pub mod client;
 pub mod frames;
 pub mod hub;
 mod member;

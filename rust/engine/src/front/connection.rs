@@ -40,6 +40,8 @@ pub(super) struct Connection {
     /// When patience ends: for the head, or for room to write.
     pub deadline: Option<Instant>,
     moved: u64,
+    /// Bytes that the peer had not acknowledged when patience began.
+    unacknowledged: usize,
     stalled: bool,
     /// What epoll watches now: (client read, client write, python read, python write).
     pub watched: (bool, bool, bool, bool),
@@ -55,6 +57,7 @@ impl Connection {
             client_ended: false,
             deadline: Some(now + HEAD_TIMEOUT),
             moved: 0,
+            unacknowledged: 0,
             stalled: false,
             watched: (true, false, false, false),
         }
@@ -73,10 +76,26 @@ impl Connection {
             self.deadline = None;
         } else if !self.stalled || self.stream.moved != self.moved {
             self.deadline = Some(now + patience);
+            self.unacknowledged = self.stream.unacknowledged()?;
         }
         self.stalled = waits;
         self.moved = self.stream.moved;
         Ok(())
+    }
+
+    /// Patience is over: whether the peer nevertheless took something meanwhile, and so gets as much time again.
+    ///
+    /// The kernel asks for more only when most of what it holds is gone, and on a slow line that takes longer than
+    /// patience lasts; what the peer acknowledges shows earlier that it lives.
+    pub fn still_drains(&mut self, now: Instant) -> bool {
+        if !self.stalled || !matches!(self.stage, Stage::Relay(_) | Stage::Ending) {
+            return false;
+        }
+        let Ok(unacknowledged) = self.stream.unacknowledged() else { return false };
+        let drains = unacknowledged < self.unacknowledged;
+        self.unacknowledged = unacknowledged;
+        self.deadline = Some(now + WRITE_TIMEOUT);
+        drains
     }
 
     /// What epoll is to watch.

@@ -59,6 +59,8 @@ pub struct FrontDoor {
 
 impl FrontDoor {
     pub fn start(config: FrontConfig) -> Result<FrontDoor, FrontError> {
+        // Refused: then with as many clients as there are descriptors.
+        let _ = sockets::raise_descriptor_limit();
         let entropy = ring::rand::SystemRandom::new();
         let hub = config.relay_key.as_ref().map(|key| {
             Hub::new(

@@ -64,6 +64,22 @@ pub(super) fn accept(listener: &OwnedFd) -> io::Result<(OwnedFd, SocketAddr)> {
     Ok((fd, peer))
 }
 
+/// Whether `accept` failed for want of descriptors or memory, with a client still waiting.
+pub(super) fn is_exhausted(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM))
+}
+
+/// Let this process have as many descriptors as it may: each client needs one, and the usual soft limit of 1024 is a
+/// relic of `select`.
+pub(super) fn raise_descriptor_limit() -> io::Result<()> {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: one writable struct rlimit.
+    check(unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) })?;
+    limit.rlim_cur = limit.rlim_max;
+    // SAFETY: one readable struct rlimit.
+    check(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &limit) }).map(|_| ())
+}
+
 /// Connect to a Unix socket; `WouldBlock` when its backlog is full.
 pub(super) fn connect_unix(path: &Path) -> io::Result<OwnedFd> {
     let fd = socket(libc::AF_UNIX, libc::SOCK_STREAM)?;

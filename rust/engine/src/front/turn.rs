@@ -30,6 +30,8 @@ const ACCEPT_AT_A_TIME: usize = 64;
 const TLS_RECORD: u8 = 0x16;
 /// Given to a client at a time: four TLS records.
 const GIVE_BYTES: usize = 64 << 10;
+/// How long clients wait outside when descriptors are spent.
+const REST: Duration = Duration::from_millis(100);
 const DIAL_RETRY: Duration = Duration::from_millis(50);
 const GATEWAY: &str = "The control server behind this door does not answer; its administrator can tell why.\n";
 
@@ -56,7 +58,10 @@ pub(super) struct Turn {
     buffer: Vec<u8>,
     dirty: Vec<ClientId>,
     next_sweep: Option<Instant>,
+    /// No client is accepted until then.
+    resting_until: Option<Instant>,
     accepted: u64,
+    rests: u64,
     handed_over: u64,
 }
 
@@ -96,7 +101,9 @@ impl Turn {
             buffer: Vec::new(),
             dirty: Vec::new(),
             next_sweep: None,
+            resting_until: None,
             accepted: 0,
+            rests: 0,
             handed_over: 0,
         })
     }
@@ -104,7 +111,8 @@ impl Turn {
     pub fn run(&mut self) {
         loop {
             let now = Instant::now();
-            let deadline = [self.next_sweep, self.hub.as_ref().and_then(Hub::next_timeout)].into_iter().flatten().min();
+            let hub = self.hub.as_ref().and_then(Hub::next_timeout);
+            let deadline = [self.next_sweep, self.resting_until, hub].into_iter().flatten().min();
             let timeout = deadline.map(|at| at.saturating_duration_since(now));
             let Ok(ready) = self.poller.wait(timeout) else { return };
             let now = Instant::now();
@@ -116,6 +124,10 @@ impl Turn {
             }
             if self.next_sweep.is_some_and(|at| at <= now) {
                 self.sweep(now);
+            }
+            if self.resting_until.is_some_and(|at| at <= now) {
+                self.resting_until = None;
+                self.watch_listeners(true);
             }
             self.serve_relay(now);
         }
@@ -157,8 +169,12 @@ impl Turn {
 
     fn accept(&mut self, listener: usize, now: Instant) {
         for _ in 0..ACCEPT_AT_A_TIME {
-            // Anything but a client (none waits, it left already, descriptors are spent) is tried again at the next turn.
-            let Ok((fd, peer)) = sockets::accept(&self.listeners[listener]) else { return };
+            let (fd, peer) = match sockets::accept(&self.listeners[listener]) {
+                Ok(accepted) => accepted,
+                Err(error) if sockets::is_exhausted(&error) => return self.rest(now),
+                // None waits, or one left already: whoever comes next wakes us.
+                Err(_) => return,
+            };
             let Ok(local) = sockets::local(&fd) else { continue };
             self.accepted += 1;
             let index = self.free.pop().unwrap_or_else(|| {
@@ -173,6 +189,25 @@ impl Turn {
                 continue;
             }
             self.due(now + HEAD_TIMEOUT);
+        }
+    }
+
+    /// Descriptors or memory are spent: let clients wait outside for a moment instead of asking for them in a circle.
+    fn rest(&mut self, now: Instant) {
+        self.rests += 1;
+        self.resting_until = Some(now + REST);
+        self.watch_listeners(false);
+    }
+
+    fn watch_listeners(&self, read: bool) {
+        for (index, listener) in self.listeners.iter().enumerate() {
+            // A descriptor that epoll knows takes any interest; there is no other way for this to fail.
+            let _ = watch(
+                &self.poller,
+                listener.as_raw_fd(),
+                token(LISTENER, 0, index as u32),
+                Interest { read, write: false },
+            );
         }
     }
 
@@ -409,8 +444,8 @@ impl Turn {
     fn sweep(&mut self, now: Instant) {
         self.next_sweep = None;
         for index in 0..self.slots.len() as u32 {
-            let Some(connection) = &self.slots[index as usize].connection else { continue };
-            if connection.deadline.is_some_and(|at| at <= now) {
+            let Some(connection) = &mut self.slots[index as usize].connection else { continue };
+            if connection.deadline.is_some_and(|at| at <= now) && !connection.still_drains(now) {
                 self.close(index);
                 continue;
             }
@@ -444,6 +479,7 @@ impl Turn {
     fn stats(&self) -> FrontStats {
         let mut counters = vec![
             ("front_accepts", self.accepted),
+            ("front_rests", self.rests),
             ("front_connections", (self.slots.len() - self.free.len()) as u64),
             ("front_handed_over", self.handed_over),
             ("stun_answered", self.stun.iter().map(|responder| responder.answered).sum()),

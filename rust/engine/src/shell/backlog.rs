@@ -7,11 +7,23 @@ pub(crate) struct Backlog {
     bytes: VecDeque<u8>,
     lens: VecDeque<u32>,
     limit_bytes: usize,
+    /// So many frames may wait however long they are.
+    least_frames: usize,
 }
 
 impl Backlog {
     pub fn new(limit_bytes: usize) -> Backlog {
-        Backlog { bytes: VecDeque::new(), lens: VecDeque::new(), limit_bytes }
+        Backlog::with_least(limit_bytes, 0)
+    }
+
+    pub fn with_least(limit_bytes: usize, least_frames: usize) -> Backlog {
+        Backlog { bytes: VecDeque::new(), lens: VecDeque::new(), limit_bytes, least_frames }
+    }
+
+    /// Give back memory that a burst needed.
+    pub fn shrink(&mut self) {
+        self.bytes.shrink_to_fit();
+        self.lens.shrink_to_fit();
     }
 
     pub fn is_empty(&self) -> bool {
@@ -26,7 +38,7 @@ impl Backlog {
     pub fn push(&mut self, parts: &[&[u8]]) -> u64 {
         let len: usize = parts.iter().map(|part| part.len()).sum();
         let mut dropped = 0;
-        while self.bytes.len() + len > self.limit_bytes {
+        while self.bytes.len() + len > self.limit_bytes && self.lens.len() >= self.least_frames {
             let Some(oldest) = self.lens.pop_front() else { break };
             self.bytes.drain(..oldest as usize);
             dropped += 1;
@@ -79,6 +91,15 @@ mod tests {
             assert_eq!(backlog.push(&[&[round + 100; 9]]), 0);
             assert_eq!(all(&mut backlog), [vec![round; 7], vec![round + 100; 9]].concat());
         }
+    }
+
+    #[test]
+    fn a_few_long_frames_may_exceed_the_limit() {
+        let mut backlog = Backlog::with_least(10, 2);
+        assert_eq!(backlog.push(&[&[1; 9]]), 0);
+        assert_eq!(backlog.push(&[&[2; 9]]), 0);
+        assert_eq!(backlog.push(&[&[3; 9]]), 1);
+        assert_eq!(all(&mut backlog), [[2; 9], [3; 9]].concat());
     }
 
     #[test]

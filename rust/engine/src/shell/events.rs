@@ -1,7 +1,7 @@
 //! What the engine tells Python, and the queue it waits in.
 //!
 //! Datagrams (disco, STUN) are bounded: the oldest is dropped and counted. Other events are few by nature and never dropped;
-//! of a peer's `PeerActive`, one waits at a time.
+//! of those that a relay or a busy peer could repeat at will, one waits at a time.
 
 use std::collections::{HashSet, VecDeque};
 use std::net::SocketAddr;
@@ -12,7 +12,7 @@ use super::config::Key;
 use super::poller::EventFd;
 
 /// Each variant mirrors a struct of src/buri/engine/port.py.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub enum Event {
     Bound { port_ipv4: Option<u16>, port_ipv6: Option<u16> },
     DiscoByUdp { source: SocketAddr, data: Box<[u8]> },
@@ -31,6 +31,10 @@ pub enum Event {
 }
 
 impl Event {
+    fn is_repeatable(&self) -> bool {
+        matches!(self, Event::PeerActive(_) | Event::RelayPeerGone { .. } | Event::RelayHealth { .. })
+    }
+
     fn is_datagram(&self) -> bool {
         matches!(self, Event::DiscoByUdp { .. } | Event::DiscoByRelay { .. } | Event::Stun { .. })
     }
@@ -41,7 +45,8 @@ struct Waiting {
     /// Both by rising sequence number.
     datagrams: VecDeque<(u64, Event)>,
     others: VecDeque<(u64, Event)>,
-    active: HashSet<Key>,
+    /// Those of `others` that would say nothing new a second time.
+    repeatable: HashSet<Event>,
     sequence: u64,
     dropped: u64,
 }
@@ -74,10 +79,8 @@ impl EventQueue {
         }
         let mut waiting = self.lock();
         for event in events.drain(..) {
-            if let Event::PeerActive(key) = &event {
-                if !waiting.active.insert(*key) {
-                    continue;
-                }
+            if event.is_repeatable() && !waiting.repeatable.insert(event.clone()) {
+                continue;
             }
             waiting.sequence += 1;
             let item = (waiting.sequence, event);
@@ -107,8 +110,8 @@ impl EventQueue {
             };
             let queue = if datagram_first { &mut waiting.datagrams } else { &mut waiting.others };
             let Some((_, event)) = queue.pop_front() else { break };
-            if let Event::PeerActive(key) = &event {
-                waiting.active.remove(key);
+            if event.is_repeatable() {
+                waiting.repeatable.remove(&event);
             }
             events.push(event);
         }

@@ -1,6 +1,7 @@
 //! Network → device: tell datagrams apart, open, check the source, filter, glue, write.
 
 use std::ops::Range;
+use std::time::Duration;
 
 use super::events::Event;
 use super::node::Node;
@@ -13,6 +14,10 @@ use crate::wireguard::Source;
 
 /// Calls for datagrams in one turn; each brings up to eight trains.
 const RECEIVES_A_TURN: usize = 2;
+
+/// A relay that complains more often, or at greater length, is not listened to.
+const HEALTH_A_SECOND: u32 = 8;
+const LONGEST_PROBLEM: usize = 300;
 
 impl Node {
     /// Take in what waits at one socket, at most a turn's worth; whether anything came.
@@ -129,12 +134,21 @@ impl Node {
                 Event::RelayDown { region, reason }
             }
             News::PeerGone { region, key, was_here } => {
-                if let Some(peer) = self.peers.find(&key).and_then(|index| self.peers.get_mut(index)) {
-                    peer.seen_by.retain(|seen| *seen != region);
-                }
+                // Of strangers nobody wants to know, however many a relay makes up.
+                let Some(peer) = self.peers.find(&key).and_then(|index| self.peers.get_mut(index)) else { return };
+                peer.seen_by.retain(|seen| *seen != region);
                 Event::RelayPeerGone { region, key, was_here }
             }
-            News::Health { region, problem } => Event::RelayHealth { region, problem },
+            News::Health { region, problem } => {
+                if self.now.duration_since(self.health_since) >= Duration::from_secs(1) {
+                    (self.health_since, self.health_told) = (self.now, 0);
+                }
+                self.health_told += 1;
+                if self.health_told > HEALTH_A_SECOND {
+                    return;
+                }
+                Event::RelayHealth { region, problem: problem.chars().take(LONGEST_PROBLEM).collect() }
+            }
         };
         self.events.push(event);
     }
@@ -182,7 +196,6 @@ impl Node {
         }
         // Who sees a packet come out has been told already why it could.
         self.tell_sessions();
-        self.shared.events.push_all(&mut self.events);
         let (tun, counters) = (&self.tun, &mut self.counters);
         self.coalescer.drain(arena, |parts| {
             counters.tun_tx_writes += 1;

@@ -8,7 +8,6 @@
 pub(crate) mod backlog;
 mod config;
 mod counters;
-mod derpclient;
 mod engine;
 mod events;
 mod inbound;

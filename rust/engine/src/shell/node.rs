@@ -58,6 +58,9 @@ pub struct Node {
     pub(super) events: Vec<Event>,
     pub(super) report: Report,
     pub(super) mtu: usize,
+    /// Relays' complaints told since then.
+    pub(super) health_since: Instant,
+    pub(super) health_told: u32,
     pub(super) now: Instant,
     pub(super) wireguard_now: wireguard::Instant,
     spin: Duration,
@@ -115,6 +118,8 @@ impl Node {
             events: Vec::with_capacity(64),
             report: Report::default(),
             mtu: usize::from(config.mtu),
+            health_since: Instant::now(),
+            health_told: 0,
             now: Instant::now(),
             wireguard_now: wireguard_now(),
             // Spinning on the only core would keep away whom we wait for.

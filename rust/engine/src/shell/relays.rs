@@ -11,11 +11,12 @@ use zeroize::Zeroizing;
 use super::backlog::Backlog;
 use super::config::Key;
 use super::counters::Counters;
-use super::derpclient::{note_preferred, send_packet_head, Client, Heard};
 use super::orders::RelaySpec;
 use super::poller::{Interest, Poller, Ready};
 use super::stream::{phrase, Scratch, Stream};
 use super::trust;
+use crate::derp::client::{note_preferred, send_packet_head, Client, Heard};
+use crate::derp::frames::LONGEST_PACKET_BYTES;
 
 /// For one address, and for all of a relay's.
 const DIAL_TIMEOUT: Duration = Duration::from_secs(3);
@@ -28,8 +29,6 @@ const DATA_BACKLOG_BYTES: usize = 256 << 10;
 const DISCO_BACKLOG_BYTES: usize = 32 << 10;
 /// Given to the connection at a time: four TLS records.
 const GIVE_BYTES: usize = 64 << 10;
-/// The longest packet that a relay carries.
-const LONGEST_PACKET_BYTES: usize = 64 << 10;
 
 /// Relays' tokens have this bit; below it the dialling's number.
 pub(super) const TOKEN_BIT: u64 = 1 << 63;

@@ -241,10 +241,11 @@ impl Node {
             let since_epoch = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
             sessions.device.handle_timeout(self.wireguard_now, Tai64N::from_unix(since_epoch), &mut sessions.out);
         }
+        // Told before it shows: what goes out now may be seen at the other end at once.
+        self.tell_sessions();
         while let Some(outgoing) = self.sessions.out.packets.pop_front() {
             self.send_outgoing(outgoing.to, &outgoing.bytes);
         }
-        self.tell_sessions();
     }
 
     /// Tell Python what the core has told.
@@ -252,6 +253,7 @@ impl Node {
         while let Some(event) = self.sessions.out.events.pop_front() {
             self.tell_session(event);
         }
+        self.shared.events.push_all(&mut self.events);
     }
 
     fn send_outgoing(&mut self, to: Destination, message: &[u8]) {

@@ -73,6 +73,16 @@ impl Stream {
         }
     }
 
+    /// Bytes that the kernel has taken and the peer has not acknowledged.
+    pub fn unacknowledged(&self) -> io::Result<usize> {
+        let mut bytes: libc::c_int = 0;
+        // SAFETY: the request (SIOCOUTQ) writes one C int, which outlives the call.
+        if unsafe { libc::ioctl(self.fd.as_raw_fd(), libc::TIOCOUTQ, &mut bytes) } < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        Ok(usize::try_from(bytes).unwrap_or(0))
+    }
+
     /// Say that nothing more will be written.
     pub fn shut_write(&mut self) {
         if let Some(tls) = &mut self.tls {

@@ -87,14 +87,14 @@ impl Coalescer {
         if headers.fragment || upper != if headers.ipv6 { 40 } else { 20 } {
             return None;
         }
-        let header_len = match headers.protocol {
+        let (header_len, least) = match headers.protocol {
             TCP if self.allowed.tcp && headers.detail & !TCP_PSH == TCP_ACK => {
-                upper + usize::from(packet[upper + 12] >> 4) * 4
+                (upper + usize::from(packet[upper + 12] >> 4) * 4, upper + 20)
             }
-            UDP if self.allowed.udp && packet[upper + 6..upper + 8] != [0, 0] => upper + 8,
+            UDP if self.allowed.udp && packet[upper + 6..upper + 8] != [0, 0] => (upper + 8, upper + 8),
             _ => return None,
         };
-        (header_len >= upper + 8 && header_len < packet.len()).then_some(header_len)
+        (header_len >= least && header_len < packet.len()).then_some(header_len)
     }
 
     fn begin(&mut self, start: usize, packet: &[u8], headers: &Headers, shape: Option<usize>) {

@@ -132,6 +132,40 @@ proptest! {
     }
 }
 
+proptest! {
+    #[test]
+    fn whatever_a_peer_sends_is_written_or_refused_but_never_harms(
+        packets in proptest::collection::vec(
+            (any::<bool>(), any::<bool>(), proptest::collection::vec(any::<u8>(), 0..80), 0usize..64, any::<u8>()), 1..40),
+    ) {
+        let packets: Vec<Vec<u8>> = packets.into_iter().filter_map(|(ipv6, tcp, payload, at, byte)| {
+            let mut made = packet(ipv6, if tcp { TCP } else { UDP }, 1, 1, TCP_ACK, &payload);
+            let at = at % made.len();
+            made[at] = byte;
+            let len = usize::from(Headers::parse(&made)?.len);
+            made.truncate(len);
+            Some(made)
+        }).collect();
+        let total: usize = written(&packets, BOTH).iter().map(|one| one.len() - virtio::HEADER_BYTES).sum();
+        prop_assert!(total <= packets.iter().map(Vec::len).sum());
+    }
+
+    #[test]
+    fn no_bytes_at_all_upset_the_parser(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+        if let Some(headers) = Headers::parse(&bytes) {
+            prop_assert!(usize::from(headers.upper) <= usize::from(headers.len));
+            prop_assert!(usize::from(headers.len) <= bytes.len());
+        }
+    }
+}
+
+#[test]
+fn a_tcp_header_shorter_than_tcp_allows_is_left_alone() {
+    let mut short = packet(false, TCP, 1, 0, TCP_ACK, &[1; 100]);
+    short[32] = 0x30;
+    assert_eq!(written(&[short.clone(), short], BOTH).len(), 2);
+}
+
 #[test]
 fn a_train_longer_than_the_device_takes_becomes_several() {
     let packets = train(false, TCP, 130, 1200, 1200, false);

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs
 
 import msgspec
 
@@ -13,7 +13,8 @@ TEXT = "text/plain; charset=utf-8"
 
 
 class Request(msgspec.Struct, frozen=True):
-    """`secure`: the client came by TLS. `peer`: its address as text, for logs. Header names are lower case."""
+    """`target` begins with a slash. `secure`: the client came by TLS. `peer`: its address, for logs. Header names are
+    lower case."""
 
     method: str
     target: str
@@ -24,11 +25,11 @@ class Request(msgspec.Struct, frozen=True):
 
     @property
     def path(self) -> str:
-        return urlsplit(self.target).path
+        return self.target.partition("?")[0]
 
     def query(self, name: str) -> str:
         """The first value of a query parameter, "" when absent."""
-        return parse_qs(urlsplit(self.target).query).get(name, [""])[0]
+        return parse_qs(self.target.partition("?")[2]).get(name, [""])[0]
 
 
 class Response(msgspec.Struct, frozen=True):

@@ -22,6 +22,7 @@ from buri.wire.proxyprotocol import parse_proxy_header
 UPGRADE = "tailscale-control-protocol"
 HANDSHAKE_HEADER = "x-tailscale-handshake"
 MAX_BODY_BYTES = 1 << 20
+MAX_AHEAD_BYTES = 64 << 10
 HEAD_TIMEOUT_S = 10.0
 _log = logging.getLogger(__name__)
 
@@ -62,7 +63,7 @@ class HTTPConnection(asyncio.Protocol):
                 self._close()
                 return
             if found is None:
-                return
+                return  # the head's deadline runs
             header, length = found
             self._secure = header.tls
             self._peer = str(header.source or "")
@@ -72,9 +73,13 @@ class HTTPConnection(asyncio.Protocol):
         if data:
             self._h11.receive_data(data)
             self._advance()
+        if self._task is not None and self._transport is not None and len(self._h11.trailing_data[0]) > MAX_AHEAD_BYTES:
+            self._transport.pause_reading()  # requests sent ahead wait in the kernel, not here
 
     def eof_received(self) -> bool:
         self._h11.receive_data(b"")
+        if self._task is not None:
+            return True  # a client that only stopped sending still wants its answer
         self._advance()
         return False
 
@@ -118,14 +123,18 @@ class HTTPConnection(asyncio.Protocol):
                 self._close()
                 return
             else:  # NEED_DATA or PAUSED
+                if self._h11.they_are_waiting_for_100_continue:
+                    go_on = h11.InformationalResponse(status_code=100, reason=b"Continue", headers=[])
+                    self._transport.write(self._h11.send(go_on) or b"")
                 return
 
     def _dispatch(self) -> None:
         assert self._request is not None
+        assert self._transport is not None
         headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in self._request.headers}
         request = Request(
             method=self._request.method.decode("latin-1"),
-            target=self._request.target.decode("latin-1"),
+            target=_origin_form(self._request.target.decode("latin-1")),
             headers=headers,
             body=bytes(self._body),
             secure=self._secure,
@@ -156,6 +165,7 @@ class HTTPConnection(asyncio.Protocol):
             return
         self._h11.start_next_cycle()
         self._await_head()
+        self._transport.resume_reading()
         self._advance()
 
     def _write(self, response: Response, *, close: bool, head_only: bool = False) -> None:
@@ -190,7 +200,8 @@ class HTTPConnection(asyncio.Protocol):
             self._refuse(sentence(400, f"/ts2021 wants a POST that upgrades to {UPGRADE}. {hint}"))
             return
         try:
-            initiation = base64.b64decode(request.headers.get(HANDSHAKE_HEADER, ""), validate=True)
+            handshake = request.headers.get(HANDSHAKE_HEADER, "").encode("latin-1")
+            initiation = base64.b64decode(handshake, validate=True)
             tunnel, first = self._make_tunnel(initiation, self._peer)
         except (binascii.Error, WireError) as error:
             self._refuse(sentence(400, f"The Noise handshake was refused: {error}"))
@@ -214,3 +225,11 @@ class HTTPConnection(asyncio.Protocol):
         tunnel.connection_made(transport)
         if trailing:
             tunnel.data_received(trailing)
+
+
+def _origin_form(target: str) -> str:
+    """A request's target without scheme and host, which proxies may put before it."""
+    if not target.startswith("/"):
+        slash = target.find("/", target.find("://") + 3) if "://" in target else -1
+        return target[slash:] if slash >= 0 else "/"
+    return target

@@ -86,7 +86,9 @@ class Tunnel(asyncio.Protocol):
         self._streams: dict[int, _Stream] = {}
         self._drained = asyncio.Event()
         self._drained.set()
-        config = h2.config.H2Configuration(client_side=False, header_encoding="utf-8")
+        config = h2.config.H2Configuration(
+            client_side=False, header_encoding="latin-1"
+        )  # whatever bytes come, no header breaks us
         self._h2 = h2.connection.H2Connection(config)
         self._h2.local_settings = h2.settings.Settings(
             client=False,
@@ -122,9 +124,13 @@ class Tunnel(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         self._drained.clear()
+        if self._transport is not None:
+            self._transport.pause_reading()  # what a client asks makes answers (pings too): it must take them first
 
     def resume_writing(self) -> None:
         self._drained.set()
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.resume_reading()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None

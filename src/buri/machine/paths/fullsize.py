@@ -1,13 +1,14 @@
 """Whether a path carries full-size packets: padded pings at the moment it becomes the path.
 
-A WireGuard data message for the interface's MTU of 1280 bytes is 1312 bytes of UDP payload. Four padded pings 400 ms
-apart decide, so that a router which eats long packets without a word (no ICMP) is found within two seconds:
+A WireGuard data message for the interface's MTU of 1280 bytes is 1312 bytes of UDP payload. Four padded pings 250 ms
+apart (two round trips on a slow path) decide, so that a router which eats long packets without a word (no ICMP) is
+found within a second or so:
 
-    WHOLE        sent with DF, as data is; no answer, though a small ping sent with the last was answered -> CUT
-    CUT          the path has lost DF and GSO meanwhile; no answer again -> the address is no path until a ping in
-    WHOLE's way returns
+- *Whole*: sent with DF, as data is. No answer, though a small ping sent after them was answered: go on with *cut*.
+- *Cut*: the path has lost DF and GSO meanwhile. No answer again: the address is no path until a full-size ping returns.
 
-Silence of the small ping as well proves nothing about size; the probe ends and starts again with the next pong.
+Silence of the small ping as well proves nothing about size; the probe ends and starts again with the next pong. The
+small ping goes a moment later than the last padded one: together they could travel as one train, and be eaten as one.
 """
 
 from __future__ import annotations
@@ -20,7 +21,9 @@ from buri.wire import disco
 FULL_PAYLOAD_BYTES = 1280 + 32
 PADDING_BYTES = FULL_PAYLOAD_BYTES - disco.PING_BYTES
 _TRIES = 4
-_SPACING_S = 0.4
+_SPACING_S = 0.25
+_SPACING_ROUND_TRIPS = 2.0
+_SMALL_AFTER_S = 0.05
 
 
 class Stage(enum.Enum):
@@ -34,7 +37,7 @@ class Step(enum.Enum):
     """What to do at a due time."""
 
     PING = "ping"
-    LAST_PING = "last ping"  # and a small one beside it
+    SMALL_PING = "small ping"
     CONCLUDE = "conclude"
 
 
@@ -44,14 +47,16 @@ class FullSizeProbe:
     def __init__(self) -> None:
         self.address: AddrPort | None = None
         self.stage = Stage.WHOLE
-        self.last_sent_at = 0.0
-        self._tries_left = 0
+        self.small_sent_at = 0.0
+        self._spacing_s = _SPACING_S
+        self._steps: list[Step] = []
         self._next_at: float | None = None
 
-    def start(self, address: AddrPort, stage: Stage, now: float) -> None:
+    def start(self, address: AddrPort, stage: Stage, latency_s: float, now: float) -> None:
         self.address = address
         self.stage = stage
-        self._tries_left = _TRIES
+        self._spacing_s = max(_SPACING_S, _SPACING_ROUND_TRIPS * latency_s)
+        self._steps = [Step.PING] * _TRIES + [Step.SMALL_PING, Step.CONCLUDE]
         self._next_at = now
 
     def stop(self) -> None:
@@ -64,9 +69,9 @@ class FullSizeProbe:
         """The step that is due, None when none is."""
         if self._next_at is None or now < self._next_at:
             return None
-        if self._tries_left == 0:
-            return Step.CONCLUDE
-        self._tries_left -= 1
-        self.last_sent_at = now
-        self._next_at = now + _SPACING_S
-        return Step.PING if self._tries_left else Step.LAST_PING
+        step = self._steps.pop(0)
+        if step is Step.SMALL_PING:
+            self.small_sent_at = now
+        follows = self._steps[0] if self._steps else None
+        self._next_at = now + (_SMALL_AFTER_S if follows is Step.SMALL_PING else self._spacing_s)
+        return step

@@ -408,7 +408,7 @@ class PeerPaths:
 
     def _probe_size(self, candidate: Candidate, now: float) -> None:
         if candidate.full_size is None and self._probe.address is None:
-            self._probe.start(candidate.address, Stage.WHOLE, now)
+            self._probe.start(candidate.address, Stage.WHOLE, candidate.latency_s or 0.0, now)
             self._continue_probe(now)
 
     def _continue_probe(self, now: float) -> None:
@@ -420,8 +420,7 @@ class PeerPaths:
         match self._probe.step(now):
             case Step.PING:
                 self._send_full_size(best, now)
-            case Step.LAST_PING:
-                self._send_full_size(best, now)
+            case Step.SMALL_PING:
                 self._send_ping(best.address, Purpose.HEARTBEAT, now)
             case Step.CONCLUDE:
                 self._conclude_probe(best, now)
@@ -433,7 +432,7 @@ class PeerPaths:
         self._send_ping(best.address, purpose, now, padding_bytes=PADDING_BYTES)
 
     def _conclude_probe(self, best: Candidate, now: float) -> None:
-        small_passed = best.pong_at is not None and best.pong_at >= self._probe.last_sent_at
+        small_passed = best.pong_at is not None and best.pong_at >= self._probe.small_sent_at
         stage = self._probe.stage
         self._probe.stop()
         if not small_passed:
@@ -441,7 +440,7 @@ class PeerPaths:
         if stage is Stage.WHOLE:
             best.full_size = False
             self._choose(now, "full-size packets do not pass whole")
-            self._probe.start(best.address, Stage.CUT, now)
+            self._probe.start(best.address, Stage.CUT, best.latency_s or 0.0, now)
             self._continue_probe(now)
         else:
             best.unproven = True

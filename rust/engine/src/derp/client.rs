@@ -5,26 +5,20 @@
 use crypto_box::aead::Aead;
 use crypto_box::{PublicKey, SalsaBox, SecretKey};
 
-use super::config::Key;
+use super::frames::{
+    build_header, first_key, parse_header, push_frame, Key, CLIENT_INFO, GONE_NOT_HERE, HEADER_BYTES, KEY_BYTES, MAGIC,
+    NONCE_BYTES, NOTE_PREFERRED, PEER_GONE, PING, PONG, RECV_PACKET, SEND_PACKET, SERVER_INFO, SERVER_KEY,
+};
 
-const MAGIC: [u8; 8] = [0x44, 0x45, 0x52, 0x50, 0xf0, 0x9f, 0x94, 0x91];
-const FRAME_HEADER_BYTES: usize = 5;
-const LONGEST_FRAME_BYTES: usize = 1 << 20;
-const LONGEST_HEAD_BYTES: usize = 16 << 10;
-
-const SERVER_KEY: u8 = 0x01;
-const CLIENT_INFO: u8 = 0x02;
-const SERVER_INFO: u8 = 0x03;
-const SEND_PACKET: u8 = 0x04;
-const RECV_PACKET: u8 = 0x05;
-const NOTE_PREFERRED: u8 = 0x07;
-const PEER_GONE: u8 = 0x08;
-const PING: u8 = 0x12;
-const PONG: u8 = 0x13;
+/// A problem's text; empty when the relay is well again.
 const HEALTH: u8 = 0x14;
 
+const LONGEST_FRAME_BYTES: usize = 1 << 20;
+const LONGEST_HEAD_BYTES: usize = 16 << 10;
+const PING_BYTES: usize = 8;
+
 /// What the relay said.
-pub(super) enum Heard<'a> {
+pub enum Heard<'a> {
     Up { server_key: Key },
     Packet { source: Key, packet: &'a [u8] },
     PeerGone { key: Key, was_here: bool },
@@ -39,11 +33,11 @@ enum Phase {
     Up,
 }
 
-pub(super) struct Client {
+pub struct Client {
     private: SecretKey,
     phase: Phase,
     server_key: Key,
-    nonce: [u8; 24],
+    nonce: [u8; NONCE_BYTES],
     /// An unfinished head or frame.
     partial: Vec<u8>,
     /// For the relay, to be taken by the caller.
@@ -52,7 +46,7 @@ pub(super) struct Client {
 
 impl Client {
     /// `nonce` is 24 random bytes, used once.
-    pub fn new(private: &Key, host: &str, nonce: [u8; 24]) -> Client {
+    pub fn new(private: &Key, host: &str, nonce: [u8; NONCE_BYTES]) -> Client {
         let head = format!("GET /derp HTTP/1.1\r\nHost: {host}\r\nUpgrade: DERP\r\nConnection: Upgrade\r\n\r\n");
         Client {
             private: SecretKey::from(*private),
@@ -91,15 +85,13 @@ impl Client {
                 None => return Ok(0),
             }
         }
-        while bytes.len() - at >= FRAME_HEADER_BYTES {
-            let head = &bytes[at..at + FRAME_HEADER_BYTES];
-            let len = u32::from_be_bytes([head[1], head[2], head[3], head[4]]) as usize;
+        while let Some((kind, len)) = parse_header(&bytes[at..]) {
             if len > LONGEST_FRAME_BYTES {
                 return Err(format!("the relay announced a frame of {len} bytes"));
             }
-            let start = at + FRAME_HEADER_BYTES;
+            let start = at + HEADER_BYTES;
             let Some(body) = bytes.get(start..start + len) else { break };
-            self.frame(head[0], body, sink)?;
+            self.frame(kind, body, sink)?;
             at = start + len;
         }
         Ok(at)
@@ -126,39 +118,40 @@ impl Client {
     fn frame(&mut self, kind: u8, body: &[u8], sink: &mut impl FnMut(Heard<'_>)) -> Result<(), String> {
         match (&self.phase, kind) {
             (Phase::ServerKey, SERVER_KEY) => {
-                let key =
-                    body.strip_prefix(&MAGIC).and_then(first_key).ok_or("the relay's first frame is malformed")?;
+                let key = body
+                    .strip_prefix(&MAGIC)
+                    .and_then(first_key)
+                    .copied()
+                    .ok_or("the relay's first frame is malformed")?;
                 self.server_key = key;
                 self.introduce()?;
                 self.phase = Phase::ServerInfo;
             }
             (Phase::ServerInfo, SERVER_INFO) => {
-                let nonce: [u8; 24] = body
+                let nonce: [u8; NONCE_BYTES] = body
                     .get(..24)
                     .and_then(|nonce| nonce.try_into().ok())
                     .ok_or("the relay's greeting is malformed")?;
                 self.shared()
-                    .decrypt(&nonce.into(), &body[24..])
+                    .decrypt(&nonce.into(), &body[NONCE_BYTES..])
                     .map_err(|_| "the relay's greeting does not open with its key")?;
                 self.phase = Phase::Up;
                 sink(Heard::Up { server_key: self.server_key });
             }
             (Phase::ServerKey | Phase::ServerInfo, _) => return Err("the relay does not greet as relays do".to_owned()),
             (_, RECV_PACKET) => {
-                if let Some(source) = first_key(body) {
-                    sink(Heard::Packet { source, packet: &body[32..] });
+                if let Some(&source) = first_key(body) {
+                    sink(Heard::Packet { source, packet: &body[KEY_BYTES..] });
                 }
             }
             (_, PEER_GONE) => {
-                if let Some(key) = first_key(body) {
-                    sink(Heard::PeerGone { key, was_here: body.get(32) != Some(&1) });
+                if let Some(&key) = first_key(body) {
+                    sink(Heard::PeerGone { key, was_here: body.get(KEY_BYTES) != Some(&GONE_NOT_HERE) });
                 }
             }
             (_, PING) => {
-                if let Some(payload) = body.get(..8) {
-                    self.output.push(PONG);
-                    self.output.extend_from_slice(&8u32.to_be_bytes());
-                    self.output.extend_from_slice(payload);
+                if let Some(payload) = body.get(..PING_BYTES) {
+                    push_frame(&mut self.output, PONG, &[payload]);
                 }
             }
             (_, HEALTH) => sink(Heard::Health(std::str::from_utf8(body).unwrap_or("the relay reports a problem"))),
@@ -179,31 +172,23 @@ impl Client {
             .encrypt(&self.nonce.into(), br#"{"version":2,"CanAckPings":true}"#.as_slice())
             .map_err(|_| "our greeting cannot be sealed")?;
         let public = self.private.public_key();
-        self.output.push(CLIENT_INFO);
-        self.output.extend_from_slice(&((32 + 24 + sealed.len()) as u32).to_be_bytes());
-        self.output.extend_from_slice(public.as_bytes());
-        self.output.extend_from_slice(&self.nonce);
-        self.output.extend_from_slice(&sealed);
+        push_frame(&mut self.output, CLIENT_INFO, &[public.as_bytes(), &self.nonce, &sealed]);
         Ok(())
     }
 }
 
-fn first_key(body: &[u8]) -> Option<Key> {
-    body.get(..32)?.try_into().ok()
-}
-
 /// The head of a SendPacket frame: type, length, destination.
-pub(super) fn send_packet_head(to: &Key, packet_len: usize) -> [u8; FRAME_HEADER_BYTES + 32] {
-    let mut head = [0u8; FRAME_HEADER_BYTES + 32];
-    head[0] = SEND_PACKET;
-    head[1..5].copy_from_slice(&((32 + packet_len) as u32).to_be_bytes());
-    head[5..].copy_from_slice(to);
+pub fn send_packet_head(to: &Key, packet_len: usize) -> [u8; HEADER_BYTES + KEY_BYTES] {
+    let mut head = [0u8; HEADER_BYTES + KEY_BYTES];
+    head[..HEADER_BYTES].copy_from_slice(&build_header(SEND_PACKET, KEY_BYTES + packet_len));
+    head[HEADER_BYTES..].copy_from_slice(to);
     head
 }
 
 /// A NotePreferred frame.
-pub(super) fn note_preferred(preferred: bool) -> [u8; FRAME_HEADER_BYTES + 1] {
-    [NOTE_PREFERRED, 0, 0, 0, 1, u8::from(preferred)]
+pub fn note_preferred(preferred: bool) -> [u8; HEADER_BYTES + 1] {
+    let [kind, a, b, c, d] = build_header(NOTE_PREFERRED, 1);
+    [kind, a, b, c, d, u8::from(preferred)]
 }
 
 #[cfg(test)]
@@ -214,8 +199,9 @@ mod tests {
     const RELAY: Key = [2; 32];
 
     fn frame(kind: u8, parts: &[&[u8]]) -> Vec<u8> {
-        let body = parts.concat();
-        [&[kind][..], &(body.len() as u32).to_be_bytes(), &body].concat()
+        let mut out = Vec::new();
+        push_frame(&mut out, kind, parts);
+        out
     }
 
     /// Everything a relay says until its greeting is done, and a packet behind it.

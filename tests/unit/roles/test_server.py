@@ -1,0 +1,50 @@
+"""`buri server` where it cannot start: one sentence, the right exit code, and nothing of the old state touched."""
+
+from __future__ import annotations
+
+import json
+import socket
+from pathlib import Path
+
+import pytest
+
+from buri.roles.server import NOISE_KEY_FILE, main
+
+REGION = {"RegionID": 900, "RegionCode": "lab", "Nodes": [{"Name": "a", "RegionID": 900, "HostName": "relay.example"}]}
+
+
+def run(directory: Path, port: int = 8080) -> int:
+    relays = directory / "relays.json"
+    relays.write_text(json.dumps({"Regions": {"900": REGION}}))
+    return main(
+        {
+            "state_dir": str(directory / "state"),
+            "listen": f"127.0.0.1:{port}",
+            "no_relay": True,
+            "derp_map": str(relays),
+        }
+    )
+
+
+def test_a_port_in_use_is_one_sentence_and_exit_code_5(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        assert run(tmp_path, port) == 5
+    assert f"127.0.0.1:{port} is taken by another program" in capsys.readouterr().err
+    key = tmp_path / "state" / NOISE_KEY_FILE
+    assert key.stat().st_mode & 0o777 == 0o600
+    assert (tmp_path / "state").stat().st_mode & 0o777 == 0o700
+
+
+@pytest.mark.parametrize(
+    "kept", [b"", b"\xff\xfe", b"buri-noise-key 2\nx\n", b"buri-noise-key 1\nprivkey:00\n", b"buri-noise-key 1\n"]
+)
+def test_a_damaged_noise_key_is_said_and_never_replaced(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], kept: bytes
+) -> None:
+    key = tmp_path / "state" / NOISE_KEY_FILE
+    key.parent.mkdir(mode=0o700)
+    key.write_bytes(kept)
+    assert run(tmp_path) == 2
+    assert NOISE_KEY_FILE in capsys.readouterr().err
+    assert key.read_bytes() == kept
