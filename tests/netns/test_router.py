@@ -22,6 +22,7 @@ CONFIG = RouterConfig(
     addresses=(ip_address("100.64.0.1"), ip_address("fd7a:115c:a1e0::1")),
     routes=(ip_network("100.64.0.2/32"), ip_network("fd7a:115c:a1e0::2/128")),
 )
+FIRSTS = {"100.64.0.1", "fd7a:115c:a1e0::1", "100.64.0.2", "fd7a:115c:a1e0::2"}
 
 
 def ip(*words: str) -> Any:
@@ -55,7 +56,7 @@ def test_apply_makes_the_system_so_and_again_changes_nothing(interface: str) -> 
     for _ in range(2):
         router.apply(CONFIG)
         assert addresses(interface) == {"100.64.0.1", "fd7a:115c:a1e0::1"}
-        assert destinations() == {"100.64.0.2", "fd7a:115c:a1e0::2"}
+        assert destinations() == FIRSTS
         assert rules("-4") == rules("-6") == [5281, 5283, 5285, 5287]
     (link,) = ip("link", "show", "dev", interface)
     assert link["mtu"] == 1280
@@ -69,7 +70,7 @@ def test_apply_changes_what_differs_and_mends_what_others_took(interface: str) -
     subprocess.run(["ip", "rule", "del", "priority", "5287"], check=True)
     router.apply(RouterConfig(addresses=(ip_address("100.64.0.9"),), routes=(ip_network("10.0.0.0/8"),)))
     assert addresses(interface) == {"100.64.0.9"}
-    assert destinations() == {"10.0.0.0/8"}
+    assert destinations() == {"100.64.0.9", "10.0.0.0/8"}
     assert rules("-4") == [5281, 5283, 5285, 5287]
     router.close()
 
@@ -104,14 +105,34 @@ def test_a_second_burid_leaves_the_firsts_routes_and_rules_alone(interface: str)
     first, second = LinuxRouter(interface), LinuxRouter("buri8")
     first.apply(CONFIG)
     second.apply(RouterConfig(addresses=(ip_address("100.64.0.9"),), routes=(ip_network("10.0.0.0/8"),)))
-    assert destinations() == {"100.64.0.2", "fd7a:115c:a1e0::2", "10.0.0.0/8"}
+    assert destinations() == {*FIRSTS, "100.64.0.9", "10.0.0.0/8"}
     second.remove()
-    assert destinations() == {"100.64.0.2", "fd7a:115c:a1e0::2"}
+    assert destinations() == FIRSTS
     assert rules("-4") == [5281, 5283, 5285, 5287]
     first.remove()
     assert rules("-4") == []
     first.close()
     second.close()
+
+
+def test_offline_nothing_is_left_but_the_interface_and_online_all_is_back(interface: str) -> None:
+    router = LinuxRouter(interface)
+    router.apply(CONFIG)
+    router.apply(RouterConfig())
+    assert (addresses(interface), destinations(), rules("-4"), rules("-6")) == (set(), set(), [], [])
+    router.apply(CONFIG)
+    assert (destinations(), rules("-4")) == (FIRSTS, [5281, 5283, 5285, 5287])
+    router.close()
+
+
+def test_a_burid_without_a_peer_is_seen_by_those_who_would_clean_up(interface: str) -> None:
+    router = LinuxRouter(interface)
+    router.apply(RouterConfig(addresses=CONFIG.addresses))
+    with Netlink() as netlink:
+        assert in_use(netlink)
+        router.remove()
+        assert not in_use(netlink)
+    router.close()
 
 
 def test_a_missing_interface_is_one_sentence(interface: str) -> None:

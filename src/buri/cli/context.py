@@ -31,6 +31,9 @@ class App:
 pass_app = click.make_pass_decorator(App)
 
 
+EXPIRED = "This node's key has expired."
+
+
 def why_not_running(status: Status) -> str:
     """In words why a node does not run, "" when it does or is about to."""
     match status.backend_state:
@@ -39,7 +42,10 @@ def why_not_running(status: Status) -> str:
         case "Stopped":
             return "Buri is stopped.\nStart it with: buri up"
         case "NeedsLogin" if status.auth_url:
-            return f"Logged out.\nLog in at: {status.auth_url}"
+            why = EXPIRED if status.self_node.expired else "Logged out."
+            return f"{why}\nLog in at: {status.auth_url}"
+        case "NeedsLogin" if status.self_node.expired:
+            return f"{EXPIRED}\nLog in again with: buri up"
         case "NeedsLogin":
             return "Logged out.\nLog in with: buri up --login-server=URL"
         case "NeedsMachineAuth":

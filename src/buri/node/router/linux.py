@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import socket
 
+from buri.core.addresses import host_prefix
 from buri.core.errors import SystemFault
 from buri.netio.netlink import Netlink, Rule
 from buri.node.router import RouterConfig
@@ -47,8 +48,9 @@ class LinuxRouter:
         """Change only what differs from `config`."""
         index = self._index()
         self._netlink.set_link(index, mtu=config.mtu, up=True)
-        for family in _FAMILIES:
-            self._add_rules(family)
+        if config.addresses:
+            for family in _FAMILIES:
+                self._add_rules(family)
         addresses = {a for a in config.addresses if self._ipv6 or a.version == 4}
         present = {
             found.address
@@ -59,12 +61,16 @@ class LinuxRouter:
             self._netlink.add_address(index, address)
         for address in present - addresses:
             self._netlink.remove_address(index, address)
-        routes = {r for r in config.routes if self._ipv6 or r.version == 4}
+        # Its own addresses stand in the table as well: thus a burid that is alive is seen there before it has a peer.
+        wanted = {*config.routes, *map(host_prefix, addresses)}
+        routes = {r for r in wanted if self._ipv6 or r.version == 4}
         actual = {route.prefix for route in self._netlink.routes(TABLE) if route.index == index}
         for prefix in routes - actual:
             self._netlink.add_route(prefix, index, TABLE)
         for prefix in actual - routes:
             self._netlink.remove_route(prefix, index, TABLE)
+        if not config.addresses and not in_use(self._netlink):
+            remove_rules(self._netlink)  # offline: nothing of ours decides about anybody's packets
 
     def remove(self) -> None:
         """Take away our routes and addresses, and the rules unless another burid of this network uses them."""
