@@ -153,7 +153,7 @@ def test_burid_without_the_right_to_a_tunnel_says_so_and_leaves_nothing(lab: Lab
     mine = host.directory / "mine"
     mine.mkdir(mode=0o700)
     os.chown(mine, 65534, 65534)
-    before = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--bounding-set=-all")
+    before: tuple[str, ...] = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--bounding-set=-all")
     readable = host.run(*before, "test", "-r", str(Path(sys.executable)), check=False).returncode == 0
     if not readable:
         before = ("setpriv", "--bounding-set=-all", "--inh-caps=-all")
