@@ -59,8 +59,11 @@ class ServerConfig(msgspec.Struct, frozen=True):
 
     @property
     def public_port(self) -> int:
-        """Where clients reach the listener: the URL's port."""
-        return urlsplit(self.url).port or (443 if self.tls else 80)
+        """Where clients reach the relay: the URL's port when that is https, else the listener's own.
+
+        A plain URL may lead to a plain proxy, which carries no TLS; the relay always speaks TLS.
+        """
+        return (urlsplit(self.url).port or 443) if self.tls else self.listen.port
 
 
 def resolve(flags: ServerFlags, environment: Mapping[str, str]) -> ServerConfig:

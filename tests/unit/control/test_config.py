@@ -50,8 +50,8 @@ def test_the_url_follows_the_listener_and_its_port_is_where_clients_find_the_rel
     assert settings(listen="10.0.0.1:443", tls_cert="c", tls_key="k").url == "https://10.0.0.1:443"
     config = settings(listen="10.0.0.1:8443", url="https://vpn.example.org/", tls_cert="c", tls_key="k")
     assert (config.url, config.public_port, config.tls) == ("https://vpn.example.org", 443, True)
-    assert settings(listen=":8080", url="http://10.0.0.1:9000").public_port == 9000
-    assert settings(listen=":8080", url="http://10.0.0.1").public_port == 80
+    assert settings(listen=":8080", url="http://10.0.0.1:9000").public_port == 8080
+    assert settings(listen=":8080", url="http://10.0.0.1").public_port == 8080
 
 
 @pytest.mark.parametrize("value", ["1", "true", "Yes"])

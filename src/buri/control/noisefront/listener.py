@@ -53,8 +53,11 @@ class NoiseFront:
             path.unlink()
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
-            listener.bind(str(path))
-            path.chmod(0o600)
+            mask = os.umask(0o177)  # nobody else may connect, not even for the moment before a chmod
+            try:
+                listener.bind(str(path))
+            finally:
+                os.umask(mask)
             server = await asyncio.get_running_loop().create_unix_server(
                 lambda: self._connection(behind_front_door=True), sock=listener, backlog=BACKLOG
             )

@@ -25,6 +25,7 @@ from buri.machine.noiseserver import NoiseServer
 
 MAX_BODY_BYTES = 1 << 20
 MAX_STREAMS = 32
+IDLE_TIMEOUT_S = 120.0  # anybody may open a session: one without a whole request ends
 _log = logging.getLogger(__name__)
 
 
@@ -84,6 +85,7 @@ class Tunnel(asyncio.Protocol):
         self._on_end = on_end
         self._transport: asyncio.Transport | None = None
         self._streams: dict[int, _Stream] = {}
+        self._idle: asyncio.TimerHandle | None = None
         self._drained = asyncio.Event()
         self._drained.set()
         config = h2.config.H2Configuration(
@@ -105,6 +107,7 @@ class Tunnel(asyncio.Protocol):
         self._transport = transport
         self._h2.initiate_connection()
         self._flush()
+        self._await_request()
 
     def data_received(self, data: bytes) -> None:
         try:
@@ -134,6 +137,7 @@ class Tunnel(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
+        self._forget_idle()
         self._drained.set()
         for stream in self._streams.values():
             stream.writable.set()
@@ -149,6 +153,16 @@ class Tunnel(asyncio.Protocol):
                 self._h2.close_connection()
                 self._flush()
             self._transport.close()
+
+    def _await_request(self) -> None:
+        self._forget_idle()
+        if self._transport is not None and not any(stream.task for stream in self._streams.values()):
+            self._idle = asyncio.get_running_loop().call_later(IDLE_TIMEOUT_S, self.close)
+
+    def _forget_idle(self) -> None:
+        if self._idle is not None:
+            self._idle.cancel()
+            self._idle = None
 
     # ---- events -------------------------------------------------------------------------------------------------
 
@@ -198,6 +212,7 @@ class Tunnel(asyncio.Protocol):
             peer=self._peer,
         )
         stream.body.clear()
+        self._forget_idle()
         stream.task = asyncio.get_running_loop().create_task(self._serve(stream_id, request), name=request.target)
 
     async def _serve(self, stream_id: int, request: Request) -> None:
@@ -213,6 +228,7 @@ class Tunnel(asyncio.Protocol):
             await self._fail(reply, stream_id, sentence(500, "The server failed on this request; its log says why."))
         finally:
             self._streams.pop(stream_id, None)
+            self._await_request()
 
     async def _fail(self, reply: Reply, stream_id: int, response: Response) -> None:
         with contextlib.suppress(ConnectionError, h2.exceptions.ProtocolError):
