@@ -116,11 +116,9 @@ async def _open_doors(
 def _prepare(state_dir: Path) -> None:
     try:
         state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if state_dir.stat().st_mode & 0o077 and os.access(state_dir, os.W_OK):
-            state_dir.chmod(0o700)  # keys and the admin socket live here
     except OSError as error:
         raise SystemFault(
-            f"The state directory {state_dir} cannot be made ready: {error.strerror}.",
+            f"The state directory {state_dir} cannot be made: {error.strerror}.",
             remedy="Give another --state-dir.",
         ) from error
 
