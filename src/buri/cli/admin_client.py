@@ -10,8 +10,9 @@ from typing import Any, TypeVar
 import click
 import msgspec
 
-from buri.core.errors import BuriError, NotPermittedError, UnreachableError
+from buri.core.errors import BuriError, NotPermittedError, UnreachableError, WireError
 from buri.wire import adminapi
+from buri.wire.badjson import BAD_JSON
 
 T = TypeVar("T")
 DEFAULT_STATE_DIR = "/var/lib/buri-server"
@@ -34,10 +35,16 @@ class Client:
 
     def ask(self, request: adminapi.Request, kind: type[T]) -> T:
         """Send a request and read its result as `kind`. Raises UnreachableError, NotPermittedError or Refused."""
-        reply = adminapi.reply_decoder.decode(self._exchange(msgspec.json.encode(request) + b"\n"))
-        if reply.error is not None:
-            raise Refused(reply.error)
-        return msgspec.json.decode(reply.result, type=kind)
+        text = self._exchange(msgspec.json.encode(request) + b"\n")
+        try:
+            reply = adminapi.reply_decoder.decode(text)
+            if reply.error is None:
+                return msgspec.json.decode(reply.result, type=kind)
+        except BAD_JSON as error:
+            raise WireError(
+                f"The server's answer is not understood: {error}.", remedy="Use the same version of buri on both ends."
+            ) from error
+        raise Refused(reply.error)
 
     def _exchange(self, line: bytes) -> bytes:
         directory = -1

@@ -16,6 +16,7 @@ from typing import BinaryIO, TypeVar
 import msgspec
 
 from buri.core.errors import BuriError, InternalError, NotPermittedError, SystemFault, UnreachableError, WireError
+from buri.wire.badjson import BAD_JSON
 from buri.wire.localapi import (
     BASE_PATH,
     CAPABILITY_VERSION,
@@ -261,14 +262,14 @@ def _line(stream: BinaryIO) -> bytes:
 def _decode(body: bytes, shape: type[_T]) -> _T:
     try:
         return msgspec.json.decode(body, type=shape)
-    except msgspec.DecodeError as error:
+    except BAD_JSON as error:
         raise WireError(f"The daemon's answer is not understood: {error}.") from error
 
 
 def _refused(reply: Reply, method: str, path: str) -> BuriError:
     text = reply.body().decode("utf-8", "replace").strip()
     if reply.headers.get("content-type", "").startswith("application/json"):
-        with contextlib.suppress(msgspec.DecodeError):  # shown as it came
+        with contextlib.suppress(*BAD_JSON):  # shown as it came
             said = msgspec.json.decode(text, type=dict[str, object])
             text = str(said.get("Error") or said.get("error") or text)
     if reply.status == 403:

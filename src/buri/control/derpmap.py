@@ -7,6 +7,7 @@ from pathlib import Path
 import msgspec
 
 from buri.core.errors import ConfigError
+from buri.wire.badjson import BAD_JSON
 from buri.wire.tailcfg.derpmap import DERPMap, DERPRegion
 from buri.wire.tailcfg.relayregion import OwnRelay, build_region
 
@@ -39,7 +40,7 @@ def read_derp_map(path: Path) -> DERPMap:
         raise ConfigError(f"The DERP map {path} cannot be read: {error.strerror}.") from error
     try:
         found = msgspec.json.decode(text, type=DERPMap)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+    except BAD_JSON as error:
         raise ConfigError(f"The DERP map {path} does not parse: {error}.") from error
     for number, region in (found.regions or {}).items():
         if region is None or region.region_id != number or number < 1 or not region.nodes:

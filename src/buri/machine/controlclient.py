@@ -58,6 +58,7 @@ from buri.machine.controlevents import (
 from buri.machine.controlsession import Body, Closed, ControlSession, End, Head, NoiseClient
 from buri.machine.mapdelta import Netmap, apply, difference
 from buri.machine.mapframes import MapFrameReader
+from buri.wire.badjson import BAD_JSON
 from buri.wire.tailcfg.base import parse_time
 from buri.wire.tailcfg.mapping import MapResponse, PingRequest
 from buri.wire.tailcfg.register import OverTLSPublicKeyResponse, RegisterResponse
@@ -215,7 +216,7 @@ class ControlClient:
             key = MachinePublic.parse(text)
             if not key:
                 raise WireError(f"{self.server.url} has no key to give.")
-        except (msgspec.MsgspecError, WireError) as error:
+        except (*BAD_JSON, WireError) as error:
             reason = error.message if isinstance(error, WireError) else "what it gave as its key does not read."
             self._give_up_login(f"{self.server.url} is not a control server: {reason}", now)
             return
@@ -500,7 +501,7 @@ class ControlClient:
             return
         try:
             response = msgspec.json.decode(bytes(call.body), type=RegisterResponse)
-        except msgspec.MsgspecError as error:
+        except BAD_JSON as error:
             self._give_up_login(f"The control server's answer to the registration does not read: {error}.", now)
             return
         if response.error:

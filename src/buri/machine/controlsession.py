@@ -24,6 +24,7 @@ import msgspec
 
 from buri.core.errors import PeerError, RefusedError, WireError
 from buri.core.keys import ChallengePublic
+from buri.wire.badjson import BAD_JSON
 from buri.wire.tailcfg.register import EarlyNoise
 
 UPGRADE_PROTOCOL = "tailscale-control-protocol"
@@ -235,7 +236,7 @@ class ControlSession:
             return
         try:
             early = msgspec.json.decode(bytes(self._plain[EARLY_HEAD_BYTES:end]), type=EarlyNoise)
-        except msgspec.MsgspecError as error:
+        except BAD_JSON as error:
             raise WireError("The control server's early payload is not what it should be.") from error
         challenge = ChallengePublic.parse(early.node_key_challenge) if early.node_key_challenge else None
         self._be_ready(challenge, bytes(self._plain[end:]))

@@ -10,6 +10,7 @@ import sys
 import msgspec
 
 from buri.core.errors import WireError
+from buri.wire.badjson import BAD_JSON
 from buri.wire.tailcfg.mapping import MapResponse
 
 if sys.version_info >= (3, 14):
@@ -64,5 +65,5 @@ def decode(frame: bytes) -> MapResponse:
         return _decoder.decode(bytes(text))
     except zstd.ZstdError as error:
         raise WireError("A map message is not zstd.") from error
-    except msgspec.MsgspecError as error:
+    except BAD_JSON as error:
         raise WireError(f"A map message does not read: {error}.") from error

@@ -1,14 +1,13 @@
 """What a node keeps on disk: its keys, its preferences, its last netmap.
 
-`burid.state` is one JSON object with a format version, mode 0600, replaced whole (written beside, synced, renamed), so
-a crash leaves the old or the new one. `netmap.json` beside it lets a restart carry on while the control server is away;
-it may be lost without harm. State `mem:` keeps all in memory (an ephemeral node).
+`burid.state` is one JSON object with a format version, a secret file of netio. `netmap.json` beside it lets a restart
+carry on while the control server is away; it may be lost without harm. State `mem:` keeps all in memory (an ephemeral
+node).
 """
 
 from __future__ import annotations
 
 import contextlib
-import os
 import secrets
 from pathlib import Path
 
@@ -17,6 +16,9 @@ import msgspec
 from buri.core.errors import ConfigError, NotPermittedError, SystemFault, WireError
 from buri.core.keys import DiscoPrivate, MachinePrivate, NodePrivate
 from buri.machine.mapdelta import Netmap
+from buri.netio.secretfile import write_secret
+from buri.wire.badjson import BAD_JSON
+from buri.wire.localapi import Prefs
 from buri.wire.tailcfg.node import Login, User
 
 FORMAT = 1
@@ -63,10 +65,11 @@ class StateStore:
         try:
             self.machine = MachinePrivate.parse(self.state.machine_key)
             self.disco = DiscoPrivate.parse(self.state.disco_key)
+            msgspec.json.decode(self.state.prefs, type=Prefs)
             for text in (self.state.node_key, self.state.next_node_key):
                 if text:
                     NodePrivate.parse(text)
-        except WireError as error:
+        except (WireError, *BAD_JSON) as error:
             raise self._damaged(str(error)) from error
         if fresh:
             self.save()
@@ -108,13 +111,13 @@ class StateStore:
     def save(self) -> None:
         """Write the state file; raises SystemFault."""
         if self._path is not None:
-            _write(self._path, msgspec.json.format(msgspec.json.encode(self.state), indent=1))
+            write_secret(self._path, msgspec.json.format(msgspec.json.encode(self.state), indent=1))
 
     def save_netmap(self, netmap: Netmap) -> None:
         """Keep the netmap; raises SystemFault."""
         if self._path is not None and self.state.node_key:
             saved = SavedNetmap(format=FORMAT, node_key=netmap.self_node.key, netmap=netmap)
-            _write(self._path.with_name(NETMAP_FILE), msgspec.json.encode(saved))
+            write_secret(self._path.with_name(NETMAP_FILE), msgspec.json.encode(saved))
 
     def load_netmap(self) -> Netmap | None:
         """The netmap kept for the present node key, None when there is none that can be used."""
@@ -123,7 +126,7 @@ class StateStore:
             return None
         try:
             saved = msgspec.json.decode(self._path.with_name(NETMAP_FILE).read_bytes(), type=SavedNetmap)
-        except (OSError, msgspec.MsgspecError):
+        except (OSError, *BAD_JSON):
             return None  # it is a convenience: the server gives another
         return saved.netmap if saved.format == FORMAT and saved.node_key == str(key.public()) else None
 
@@ -139,7 +142,7 @@ class StateStore:
             raise NotPermittedError(f"The state file {self._path} may not be read.", remedy="Run as root.") from error
         except OSError as error:
             raise SystemFault(f"The state file {self._path} cannot be read: {error.strerror}.") from error
-        except msgspec.MsgspecError as error:
+        except BAD_JSON as error:
             raise self._damaged(str(error)) from error
         if state.format > FORMAT:
             raise ConfigError(
@@ -153,19 +156,3 @@ class StateStore:
             f"The state file {self._path} is damaged ({why}).",
             remedy="Restore it, or move it away to join anew.",
         )
-
-
-def _write(path: Path, data: bytes) -> None:
-    beside = path.with_name(f".{path.name}.new")
-    try:
-        descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-        with os.fdopen(descriptor, "wb") as file:
-            os.fchmod(file.fileno(), 0o600)
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(beside, path)
-    except OSError as error:
-        raise SystemFault(
-            f"{path} cannot be written: {error.strerror}.", remedy="Free space or rights there."
-        ) from error

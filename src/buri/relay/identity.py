@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import datetime
 import hashlib
-import os
 from collections.abc import Sequence
 from ipaddress import ip_address
 from pathlib import Path
@@ -15,8 +14,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from buri.core.errors import ConfigError, NotPermittedError, SystemFault, WireError
 from buri.core.keys import NodePrivate
+from buri.netio.secretfile import load_or_make_key, write_secret
 
 KEY_FILE = "derp.key"
 CERTIFICATE_FILE = "derp.crt"
@@ -26,23 +25,9 @@ _NOT_BEFORE = datetime.datetime(2020, 1, 1, tzinfo=datetime.UTC)
 _NOT_AFTER = datetime.datetime(2120, 1, 1, tzinfo=datetime.UTC)
 
 
-def load_or_make_key(state_dir: Path) -> NodePrivate:
-    """The relay's private key of `state_dir`. Raises ConfigError for a damaged file, SystemFault when none can be kept."""
-    path = state_dir / KEY_FILE
-    try:
-        lines = path.read_text().splitlines()
-    except FileNotFoundError:
-        key = NodePrivate.from_entropy(os.urandom(32))
-        write_secret(path, f"{_FORMAT}\n{key.text()}\n".encode())
-        return key
-    except OSError as error:
-        raise NotPermittedError(f"{path} cannot be read: {error.strerror}.") from error
-    if len(lines) != 2 or lines[0] != _FORMAT:
-        raise ConfigError(f"{path} is not a relay's key file of a known version.")
-    try:
-        return NodePrivate.parse(lines[1])
-    except WireError as error:
-        raise ConfigError(f"{path} is damaged: {error}") from error
+def load_relay_key(state_dir: Path) -> NodePrivate:
+    """The relay's private key of `state_dir`, made once. Raises as `load_or_make_key`."""
+    return load_or_make_key(state_dir / KEY_FILE, NodePrivate, _FORMAT)
 
 
 def load_or_make_certificate(state_dir: Path, names: Sequence[str]) -> tuple[bytes, bytes]:
@@ -66,22 +51,6 @@ def pin(chain_pem: bytes) -> str:
     """The CertName by which clients trust exactly this certificate (wire reference 1d)."""
     der = x509.load_pem_x509_certificate(chain_pem).public_bytes(serialization.Encoding.DER)
     return f"sha256-raw:{hashlib.sha256(der).hexdigest()}"
-
-
-def write_secret(path: Path, data: bytes) -> None:
-    """Write a 0600 file whole or not at all. Raises SystemFault."""
-    temporary = path.with_name(path.name + ".new")
-    try:
-        with contextlib.suppress(FileNotFoundError):
-            temporary.unlink()
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except OSError as error:
-        raise SystemFault(f"{path} cannot be written: {error.strerror}.") from error
 
 
 def _names(certificate: x509.Certificate) -> set[str]:

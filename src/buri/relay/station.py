@@ -16,7 +16,7 @@ from buri.core.errors import ConfigError, SystemFault
 from buri.core.keys import NodePrivate
 from buri.engine.frontport import Certificate, FrontConfig
 from buri.relay.config import RelayConfig
-from buri.relay.identity import load_or_make_certificate, load_or_make_key, pin
+from buri.relay.identity import load_or_make_certificate, load_relay_key, pin
 from buri.wire.tailcfg.derpmap import DERPMap
 from buri.wire.tailcfg.relayregion import OwnRelay, build_region
 
@@ -45,7 +45,7 @@ class RelayStation(msgspec.Struct, frozen=True):
                 remedy="Give another --state-dir.",
             ) from error
         hostname = config.hostname or str(reachable_address(config.listen.address))
-        key = load_or_make_key(config.state_dir)
+        key = load_relay_key(config.state_dir)
         if config.tls_files is not None:
             return cls(config, hostname, key, read_certificate(*config.tls_files), own_certificate=False)
         chain, chain_key = load_or_make_certificate(config.state_dir, [hostname])

@@ -26,11 +26,13 @@ from buri.control.noisefront.machineroutes import MachineRoutes
 from buri.control.noisefront.pages import Pages
 from buri.control.settings import Settings
 from buri.core.addresses import AddrPort, IPAddress
-from buri.core.errors import BuriError, ConfigError, SystemFault, WireError
+from buri.core.errors import BuriError, SystemFault
 from buri.core.keys import MachinePrivate
 from buri.engine.frontdoor import NativeFrontDoor
-from buri.engine.frontport import Certificate, FrontConfig
-from buri.relay.identity import load_or_make_certificate, load_or_make_key, pin, write_secret
+from buri.engine.frontport import Certificate, FrontConfig, FrontDoor
+from buri.netio.secretfile import load_or_make_key, write_secret
+from buri.relay.identity import load_or_make_certificate, load_relay_key, pin
+from buri.relay.station import read_certificate
 from buri.wire.tailcfg.relayregion import OwnRelay
 
 NOISE_KEY_FILE = "noise.key"
@@ -67,7 +69,7 @@ async def _serve(config: ServerConfig) -> None:
             settings = Settings(url=config.url, base_domain=config.base_domain)
         coordinator = await Coordinator.open(config.state_dir, settings, build_derp_map(own, more))
         stack.push_async_callback(coordinator.close)
-        key = _noise_key(config.state_dir)
+        key = load_or_make_key(config.state_dir / NOISE_KEY_FILE, MachinePrivate, _NOISE_FORMAT)
         pages = Pages(coordinator, key.public(), config.url, tls=config.tls)
         front = NoiseFront(key, pages.handle, MachineRoutes(coordinator).handle)
         stack.push_async_callback(front.close)
@@ -99,11 +101,12 @@ async def _open_doors(
             listen=(config.listen,),
             stun=stun,
             certificate=certificate,
-            relay_key=load_or_make_key(config.state_dir).raw if config.relay else None,
+            relay_key=load_relay_key(config.state_dir).raw if config.relay else None,
             handoff=str(handoff),
         )
     )
     stack.callback(door.close)
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, _reload, config, door)
     if config.relay:
         coordinator.on_relay_keys(lambda keys: door.admit(sorted(keys)))
     what = "control and relay" if config.relay else "control"
@@ -111,6 +114,19 @@ async def _open_doors(
         *(f"{address} ({what})" for address in door.listening()),
         *(f"{address} (STUN, UDP)" for address in door.stun_listening()),
     ]
+
+
+def _reload(config: ServerConfig, door: FrontDoor) -> None:
+    """SIGHUP: the certificate's files were renewed."""
+    if config.tls_cert is None or config.tls_key is None:
+        _log.info("SIGHUP: there is no certificate to read again")
+        return
+    try:
+        door.set_certificate(read_certificate(config.tls_cert, config.tls_key))
+    except BuriError as error:
+        _log.error("the certificate stays as it was: %s", error)
+    else:
+        _log.info("read the certificate %s again; new connections get it", config.tls_cert)
 
 
 def _prepare(state_dir: Path) -> None:
@@ -126,10 +142,7 @@ def _prepare(state_dir: Path) -> None:
 def _certificate(config: ServerConfig) -> tuple[Certificate | None, str]:
     """The certificate of the public listener, and the CertName that clients need for it ("" = they verify by roots)."""
     if config.tls_cert is not None and config.tls_key is not None:
-        try:
-            return Certificate(config.tls_cert.read_bytes(), config.tls_key.read_bytes()), ""
-        except OSError as error:
-            raise ConfigError(f"The certificate cannot be read: {error.filename}: {error.strerror}.") from error
+        return read_certificate(config.tls_cert, config.tls_key), ""
     if not config.relay:
         return None, ""
     chain, key = load_or_make_certificate(config.state_dir, [config.host])
@@ -151,26 +164,6 @@ async def _own_relay(config: ServerConfig, certificate: str) -> OwnRelay:
         stun_port=config.stun.port if config.stun is not None else None,
         certificate=certificate,
     )
-
-
-def _noise_key(state_dir: Path) -> MachinePrivate:
-    path = state_dir / NOISE_KEY_FILE
-    try:
-        lines = path.read_text().splitlines()
-    except FileNotFoundError:
-        key = MachinePrivate.from_entropy(os.urandom(32))
-        write_secret(path, f"{_NOISE_FORMAT}\n{key.text()}\n".encode())
-        return key
-    except OSError as error:
-        raise SystemFault(f"{path} cannot be read: {error.strerror}.") from error
-    except UnicodeDecodeError:
-        lines = []
-    if len(lines) != 2 or lines[0] != _NOISE_FORMAT:
-        raise ConfigError(f"{path} is not a Noise key file of a known version.")
-    try:
-        return MachinePrivate.parse(lines[1])
-    except WireError as error:
-        raise ConfigError(f"{path} is damaged: {error}") from error
 
 
 async def _greet(config: ServerConfig, coordinator: Coordinator, listening: Sequence[str]) -> None:

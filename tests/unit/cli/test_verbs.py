@@ -265,6 +265,7 @@ def test_the_first_sudo_buri_up_makes_its_caller_the_operator(
     run: Run, logged_out: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setattr("buri.node.localapi.server.peer_uid", lambda _: 0)  # whoever runs the tests
     monkeypatch.setenv("SUDO_USER", "alice")
     assert run("up", SERVER, "--auth-key=good-key", "--timeout=10s")[0] == 0
     assert logged_out.node.current.operator_user == "alice"

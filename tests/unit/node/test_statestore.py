@@ -76,16 +76,19 @@ def test_a_netmap_that_does_not_read_is_none(tmp_path: Path) -> None:
     [
         ("{", "damaged"),
         ('{"machine_key": "privkey:00"}', "damaged"),
+        ('{"user": {"DisplayName": "\udcff"}}', "damaged"),
+        ('{"prefs": 7}', "damaged"),
         ('{"format": 99}', "newer Buri"),
     ],
 )
 def test_a_state_file_that_cannot_be_used_is_left_alone(tmp_path: Path, content: str, word: str) -> None:
     path = tmp_path / "s"
-    path.write_text(content)
+    path.write_text(content, errors="surrogateescape")
+    before = path.read_bytes()
     with pytest.raises(ConfigError, match=word) as caught:
         StateStore(path)
     assert caught.value.remedy
-    assert path.read_text() == content
+    assert path.read_bytes() == before
 
 
 def test_memory_leaves_no_file(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ import msgspec
 from buri.control.api.verbs import Verbs
 from buri.core.errors import BuriError, InternalError, NotPermittedError, SystemFault
 from buri.wire import adminapi
+from buri.wire.badjson import BAD_JSON
 
 MAX_SUN_PATH = 100
 _CREDENTIALS = struct.Struct("3i")
@@ -111,7 +112,7 @@ async def _converse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, 
 async def _answer(line: bytes, verbs: Verbs) -> adminapi.Reply:
     try:
         request = adminapi.request_decoder.decode(line)
-    except msgspec.DecodeError as error:
+    except BAD_JSON as error:
         return adminapi.Reply(
             error=adminapi.Failure(
                 f"The server does not understand this request: {error}.",

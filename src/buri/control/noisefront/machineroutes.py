@@ -11,6 +11,7 @@ from buri.control.noisefront.tunnel import Reply
 from buri.control.service import ControlService
 from buri.core.errors import RefusedError, WireError
 from buri.core.keys import MachinePublic
+from buri.wire.badjson import BAD_JSON
 from buri.wire.tailcfg.mapping import MapRequest, encode
 from buri.wire.tailcfg.register import RegisterRequest
 
@@ -77,7 +78,7 @@ class MachineRoutes:
 def _decode(body: bytes, kind: type[_BodyT]) -> _BodyT:
     try:
         return msgspec.json.decode(body, type=kind)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+    except BAD_JSON as error:
         raise WireError(f"The {kind.__name__} does not parse: {error}.") from error
 
 

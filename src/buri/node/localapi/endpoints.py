@@ -16,6 +16,7 @@ import msgspec
 from buri.core.errors import BuriError
 from buri.node.localapi.backend import Backend
 from buri.node.localapi.exchange import NO_CONTENT, TEXT, Refusal, Request, Response, Stream, answer
+from buri.wire.badjson import BAD_JSON
 from buri.wire.localapi import ErrorReply, MaskedPrefs, NotifyMask, Options, Prefs
 
 Handler = Callable[[Request], Awaitable[Response | Stream]]
@@ -173,7 +174,7 @@ class Endpoints:
 def _decode(body: bytes, shape: type[_Body]) -> _Body:
     try:
         return msgspec.json.decode(body, type=shape)
-    except msgspec.DecodeError as error:
+    except BAD_JSON as error:
         raise Refusal(400, f"invalid JSON body: {error}") from error
 
 
