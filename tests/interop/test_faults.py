@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -405,3 +406,50 @@ def test_an_expired_node_says_so_and_a_new_login_keeps_its_address(lab: Lab) -> 
             lambda: not bob.status()["Peer"] or not any(peer["Online"] for peer in bob.status()["Peer"].values()),
         )
         assert traces(alice.host) == ["buri0"]
+
+
+def test_a_node_that_its_server_forgot_says_so_and_joins_anew(lab: Lab) -> None:
+    with served(lab, "alice", "bob") as (server, (alice, bob), key):
+        alice.up(URL, key)
+        server.process.kill()
+        shutil.rmtree(server.state)
+        server.start()
+        wait_until("alice to hear of it", lambda: alice.status()["BackendState"] == "NeedsLogin", timeout_s=60)
+        assert re.search(rf"Log in at: {URL}/register/\S+", alice.code("status")[1])
+        assert traces(alice.host) == ["buri0"]
+        key = server.auth_key()
+        alice.up(URL, key)
+        bob.up(URL, key)
+        assert direct_line(alice.ping(bob.address()))
+
+
+# ---- full disks -----------------------------------------------------------------------------------------------------
+
+
+def test_a_full_disk_is_said_by_each_and_harms_nothing(lab: Lab) -> None:
+    host = lab.public_host("server", number=1, private=PRIVATE_SERVER)
+    state = host.directory / "state"
+    state.mkdir()
+    host.run("mount", "-t", "tmpfs", "-o", "size=1500k", "none", str(state))
+    server = BuriServer(host)
+    key = server.auth_key()
+    alice_host = lab.home_host(lab.home("tokyo", server=host), "alice")
+    kept_in = alice_host.directory / "buri"
+    kept_in.mkdir()
+    alice_host.run("mount", "-t", "tmpfs", "-o", "size=200k", "none", str(kept_in))
+    alice = Burid(alice_host)
+
+    def fill(where: Host, directory: Path) -> None:
+        where.run("dd", "if=/dev/zero", f"of={directory}/fill", "bs=1k", "count=4000", check=False)
+
+    fill(alice_host, kept_in)
+    code, said = alice.code("up", f"--login-server={URL}", f"--auth-key={key}", "--timeout=8s")
+    assert (code, "No space left on device" in sentence(said, "buri")) == (SYSTEM, True), said
+    alice_host.run("rm", f"{kept_in}/fill")
+    fill(host, state)
+    code, said = alice.code("up", f"--login-server={URL}", f"--auth-key={key}", "--timeout=8s", "--reset")
+    assert (code, "database or disk is full" in sentence(said, "buri")) == (USUAL, True), said
+    assert traces(alice_host) == ["buri0"]
+    host.run("rm", f"{state}/fill")
+    alice.up(URL, key)
+    assert [node["name"] for node in server.nodes()] == ["alice"]

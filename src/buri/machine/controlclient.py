@@ -511,7 +511,7 @@ class ControlClient:
                 self._hold_until = self._deadline = now + self._backoff.next_s()
             else:
                 login.followup = response.auth_url
-                self._events.append(LoginURL(response.auth_url))
+                self._events.append(LoginURL(response.auth_url, lost=login.old is None and login.key == self.key))
         elif response.node_key_expired and login.old is not None:
             self._give_up_login("The control server holds this node's new key for expired as well.", now)
         elif response.node_key_expired:

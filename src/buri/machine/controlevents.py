@@ -51,9 +51,10 @@ class ControlState(enum.Enum):
 
 
 class LoginURL(msgspec.Struct, frozen=True, tag=True):
-    """A person must open `url`; the login then ends by itself."""
+    """A person must open `url`; the login then ends by itself. `lost`: the server does not know the key in use."""
 
     url: str
+    lost: bool = False
 
 
 class LoggedIn(msgspec.Struct, frozen=True, tag=True):

@@ -87,6 +87,7 @@ class Agent:
         self._reconciler = Reconciler()
         self._settled: tuple[Netmap | None, Choices, float] | None = None
         self._live_peer = False
+        self._lost = False  # the server answered that it does not know our key
         self._closed = False
         self._settling = False
         self._listeners: list[Callable[[Notice], None]] = []
@@ -230,11 +231,13 @@ class Agent:
 
     def _hear_control(self, event: ControlEvent) -> None:
         match event:
-            case LoginURL(url=url):
+            case LoginURL(url=url, lost=lost):
                 self.auth_url = url
+                self._lost = self._lost or lost
                 self._tell(BrowseToURL(url))
             case LoggedIn(key=key, user=user, login=login):
                 self.auth_url = ""
+                self._lost = False
                 self.store.logged_in(key, user, login)
                 self._use_key(key)
                 if self.prefs.logged_out or not self.prefs.want_running:
@@ -301,13 +304,14 @@ class Agent:
         self._key = None
         self.netmap = None
         self.auth_url = self.trouble = ""
+        self._lost = False
 
     def _forget(self) -> None:
         self.store.logged_out()
         self._key = None
         self.netmap = None
         self.auth_url = ""
-        self._live_peer = False
+        self._live_peer = self._lost = False
         if not self.prefs.logged_out or self.prefs.want_running:
             self.prefs = msgspec.structs.replace(self.prefs, logged_out=True, want_running=False)
             self._keep_prefs()
@@ -406,6 +410,7 @@ class Agent:
             wanted=self.prefs.want_running,
             has_netmap=node is not None,
             expired=self.is_expired,
+            lost=self._lost,
             authorized=node is not None and node.machine_authorized,
             relay_up=any(relay.connected for relay in self.underlay.relays.status()),
             live_peer=self._live_peer,

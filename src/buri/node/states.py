@@ -8,12 +8,13 @@ from buri.wire.localapi import BackendState
 
 
 class Facts(msgspec.Struct, frozen=True):
-    """What the state follows from."""
+    """What the state follows from. `lost`: the server does not know the node's key any more."""
 
     has_key: bool
     wanted: bool
     has_netmap: bool = False
     expired: bool = False
+    lost: bool = False
     authorized: bool = True
     relay_up: bool = False
     live_peer: bool = False
@@ -25,7 +26,7 @@ def next_state(now: BackendState, facts: Facts) -> BackendState:
         return BackendState.NEEDS_LOGIN
     if not facts.wanted:
         return BackendState.STOPPED
-    if facts.expired:
+    if facts.expired or facts.lost:
         return BackendState.NEEDS_LOGIN
     if not facts.has_netmap:
         return BackendState.STARTING

@@ -94,7 +94,7 @@ def test_an_interactive_login_is_a_url_and_a_long_poll() -> None:
     bench.client.login(NODE, bench.now)
     bench.open()
     bench.answer(bench.request("/machine/register"), {"AuthURL": "http://control.test/a/1"})
-    assert bench.take(LoginURL).url == "http://control.test/a/1"
+    assert bench.take(LoginURL) == LoginURL("http://control.test/a/1", lost=False)
     followup = bench.request("/machine/register", Followup="http://control.test/a/1")
     assert followup.json["NodeKey"] == str(NODE.public())
     bench.later(3600)  # a person takes their time
@@ -249,7 +249,8 @@ def test_a_stream_that_a_server_refuses_makes_the_node_register_again() -> None:
     bench.answer(bench.request("/machine/map", Stream=True), b"no such node", status=404)
     bench.until_timeout()
     bench.open()
-    bench.request("/machine/register", NodeKey=str(NODE.public()))
+    bench.answer(bench.request("/machine/register", NodeKey=str(NODE.public())), {"AuthURL": "http://control.test/a/1"})
+    assert bench.take(LoginURL).lost
 
 
 def test_reports_are_merged_and_one_at_a_time() -> None:

@@ -22,6 +22,7 @@ S = BackendState
         (S.STARTING, Facts(has_key=True, wanted=True, has_netmap=True, live_peer=True), S.RUNNING),
         (S.RUNNING, Facts(has_key=True, wanted=True, has_netmap=True), S.RUNNING),
         (S.RUNNING, Facts(has_key=True, wanted=True, has_netmap=True, expired=True), S.NEEDS_LOGIN),
+        (S.RUNNING, Facts(has_key=True, wanted=True, has_netmap=True, lost=True), S.NEEDS_LOGIN),
         (S.RUNNING, Facts(has_key=True, wanted=True, has_netmap=True, authorized=False), S.NEEDS_MACHINE_AUTH),
     ],
 )
