@@ -64,9 +64,11 @@ class Ledger:
         def done(error: BuriError | None) -> None:
             self._waiting -= 1
             if error is None:
-                self._publish(edit.snapshot, edit.changes)
-                if not future.done():
-                    future.set_result(None)
+                try:
+                    self._publish(edit.snapshot, edit.changes)
+                finally:  # it is committed, whatever a subscriber made of it
+                    if not future.done():
+                        future.set_result(None)
                 return
             if epoch == self._epoch:  # the first to fail takes back all that was built upon it
                 self._epoch += 1

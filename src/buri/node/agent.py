@@ -192,11 +192,13 @@ class Agent:
         if self._key is None:
             self._forget()
             return
-        self._logout_done = asyncio.get_running_loop().create_future()
-        link = self._link()
-        link.client.logout(self._now())
-        link.pump()
-        error = await self._logout_done
+        done = self._logout_done
+        if done is None or done.done():
+            done = self._logout_done = asyncio.get_running_loop().create_future()
+            link = self._link()
+            link.client.logout(self._now())
+            link.pump()
+        error = await asyncio.shield(done)  # another caller may wait for the same logout
         if error:
             log.warning("The control server did not take the logout: %s", error)
 
@@ -207,6 +209,7 @@ class Agent:
             self._control.pump()
             self._control = None
         self._forget()
+        self._logout_ended("the login was forgotten meanwhile")
 
     def repeat_state(self) -> None:
         """Say the state again: `up` waits for it even when nothing changed (wire reference, trap 11)."""
@@ -253,8 +256,7 @@ class Agent:
                 self._control_login(self.store.next_node_key(fresh=True), old)
             case LoggedOut(error=error):
                 self._forget()
-                if self._logout_done is not None and not self._logout_done.done():
-                    self._logout_done.set_result(error)
+                self._logout_ended(error)
             case NetmapChanged(netmap=netmap, change=change):
                 self._take_netmap(netmap, change, keep=True)
             case PingAsked(request=request):
@@ -303,8 +305,14 @@ class Agent:
         self.store.logged_out()
         self._key = None
         self.netmap = None
+        self._live_peer = False
         self.auth_url = self.trouble = ""
         self._lost = False
+        self._logout_ended("another control server was chosen meanwhile")
+
+    def _logout_ended(self, error: str) -> None:
+        if self._logout_done is not None and not self._logout_done.done():
+            self._logout_done.set_result(error)
 
     def _forget(self) -> None:
         self.store.logged_out()

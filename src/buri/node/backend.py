@@ -230,8 +230,13 @@ class AgentBackend:
     @contextmanager
     def watch(self, mask: NotifyMask) -> Iterator[AsyncIterator[Notify]]:
         """The bus from entering to leaving."""
-        queue: asyncio.Queue[Notice] = asyncio.Queue()
-        stop = self._agent.subscribe(queue.put_nowait)
+        queue: asyncio.Queue[Notice] = asyncio.Queue(WATCHER_LIMIT)
+
+        def hear(notice: Notice) -> None:
+            if not queue.full():  # a full one is cut off when it reads on
+                queue.put_nowait(notice)
+
+        stop = self._agent.subscribe(hear)
         try:
             yield self._notifies(queue, self._first(mask), mask)
         finally:
@@ -242,7 +247,7 @@ class AgentBackend:
     ) -> AsyncIterator[Notify]:
         if first is not None:
             yield first
-        while queue.qsize() < WATCHER_LIMIT:
+        while not queue.full():
             notify = await self._notify(await queue.get(), mask)
             if notify is not None:
                 yield notify

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import time
 from collections.abc import Callable, Coroutine
 
@@ -12,6 +13,8 @@ from buri.machine.controlclient import ControlClient
 from buri.machine.controlevents import ControlEvent, Dial, FetchKey, HangUp, SendBytes
 from buri.netio.streams import connect, describe, http
 from buri.node.timer import MachineTimer
+
+log = logging.getLogger("buri.node.control")
 
 _READ_BYTES = 1 << 16
 _KEY_BYTES = 1 << 16
@@ -123,6 +126,9 @@ class ControlLink:
             reason = error.message
         except OSError as error:
             reason = describe(error)
+        except Exception:  # a bug of ours may cost a connection, not the node its control server for good
+            log.exception("Reading the control server failed in an unforeseen way; please report this.")
+            reason = "burid failed on what it said"
         if self._task is me:
             self.client.handle_failed(reason, self.now())
             self.pump()

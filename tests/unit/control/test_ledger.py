@@ -91,6 +91,25 @@ def test_a_caller_that_went_away_does_not_undo_its_change() -> None:
     asyncio.run(scenario())
 
 
+def test_a_subscriber_that_fails_leaves_nobody_waiting() -> None:
+    async def scenario() -> None:
+        def broken(_snapshot: Snapshot, _changes: Sequence[Change]) -> None:
+            raise ValueError("a bug")
+
+        journal = FakeCommitLog(held=True)
+        ledger = Ledger(empty_snapshot(), journal)
+        ledger.subscribe(broken)
+        edit, _ = accounts.create_user(ledger.head, "alice", "", 0.0)
+        edit.put_derp_map(derp_map(7))
+        first = ledger.enter(edit)
+        with pytest.raises(ValueError, match="a bug"):
+            journal.release()
+        assert first.done()
+        assert ledger.snapshot is ledger.head
+
+    asyncio.run(scenario())
+
+
 def test_a_closed_ledger_refuses() -> None:
     async def scenario() -> None:
         ledger = Ledger(empty_snapshot(), FakeCommitLog())

@@ -153,6 +153,30 @@ def test_logout_tells_the_server_and_forgets(store: StateStore) -> None:
     play(store, story)
 
 
+def test_two_logouts_at_once_both_end(store: StateStore) -> None:
+    async def story(bench: NodeBench) -> None:
+        await bench.join()
+        async with asyncio.timeout(10):
+            await asyncio.gather(bench.agent.log_out(), bench.agent.log_out())
+        assert len([asked for asked in bench.control.registrations if asked.expiry == LOGOUT_EXPIRY]) == 1
+        assert store.node_key is None
+
+    play(store, story)
+
+
+def test_a_logout_ends_when_the_login_is_forgotten_meanwhile(store: StateStore) -> None:
+    async def story(bench: NodeBench) -> None:
+        await bench.join()
+        waiting = asyncio.ensure_future(bench.agent.log_out())
+        await asyncio.sleep(0)
+        bench.agent.forget()
+        async with asyncio.timeout(10):
+            await waiting
+        assert store.node_key is None
+
+    play(store, story)
+
+
 def test_a_restart_without_the_server_goes_on_with_the_kept_netmap(store: StateStore) -> None:
     async def story(bench: NodeBench) -> None:
         await bench.join()

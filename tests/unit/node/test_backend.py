@@ -12,7 +12,7 @@ import pytest
 
 from buri.core.errors import ConfigError, StateError
 from buri.engine import port
-from buri.node.backend import AgentBackend
+from buri.node.backend import WATCHER_LIMIT, AgentBackend
 from buri.node.notices import LoginFinished
 from buri.node.statestore import StateStore
 from buri.testing.nodebench import NodeBench
@@ -95,6 +95,20 @@ def test_up_of_a_running_node_hears_the_state_again(tmp_path: Path) -> None:
         with backend.watch(NOTHING) as bus:
             await backend.start(Options())
             assert (await next_with(bus, "state")).state is BackendState.RUNNING
+
+    play(tmp_path, story)
+
+
+def test_a_watcher_that_never_reads_is_cut_off(tmp_path: Path) -> None:
+    async def story(bench: NodeBench, backend: AgentBackend) -> None:
+        with backend.watch(NOTHING) as bus, backend.watch(NOTHING) as other:
+            for _ in range(WATCHER_LIMIT + 5):
+                bench.agent.repeat_state()
+            assert [notify async for notify in bus] == []
+            assert [notify async for notify in other] == []
+        with backend.watch(NOTHING) as bus:
+            bench.agent.repeat_state()
+            assert (await next_with(bus, "state")).state is BackendState.NEEDS_LOGIN
 
     play(tmp_path, story)
 

@@ -159,7 +159,7 @@ class HTTPConnection(asyncio.Protocol):
         if self._transport is None:
             return
         close = self._behind or "x-forwarded-for" in request.headers or response.status >= 400
-        self._write(response, close=close, head_only=request.method == "HEAD")
+        self._write(response, close=close)
         if close or self._h11.our_state is not h11.DONE or self._h11.their_state is not h11.DONE:
             self._close()
             return
@@ -168,8 +168,9 @@ class HTTPConnection(asyncio.Protocol):
         self._transport.resume_reading()
         self._advance()
 
-    def _write(self, response: Response, *, close: bool, head_only: bool = False) -> None:
+    def _write(self, response: Response, *, close: bool) -> None:
         assert self._transport is not None
+        head_only = self._request is not None and self._request.method == b"HEAD"
         headers = [("Content-Type", response.content_type), ("Content-Length", str(len(response.body)))]
         headers += response.headers
         if close:

@@ -91,5 +91,6 @@ class Writer:
 
 
 def _finish(waiting: list[Done], error: BuriError | None) -> None:
+    loop = asyncio.get_running_loop()
     for done in waiting:
-        done(error)
+        loop.call_soon(done, error)  # one by one: should a listener fail on one commit, the others still hear

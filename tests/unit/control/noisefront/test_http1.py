@@ -126,6 +126,16 @@ async def test_a_head_request_gets_the_head_alone() -> None:
         assert (await client.answer())[1] == b'{"status":"ok"}'
 
 
+@pytest.mark.parametrize("target", ["/derp", "/ts2021", "/nothing"])
+@in_loop
+async def test_a_head_request_that_is_refused_gets_the_head_alone(target: str) -> None:
+    async with served() as client:
+        client.send(f"HEAD {target} HTTP/1.1", "Host: x")
+        said = await client.last()
+        assert said.startswith("HTTP/1.1 4")
+        assert said.endswith("\r\n\r\n")
+
+
 @in_loop
 async def test_a_client_that_asks_before_it_sends_is_told_to_go_on() -> None:
     async with served(echo) as client:
