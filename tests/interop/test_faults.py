@@ -230,6 +230,24 @@ def test_a_state_file_that_is_damaged_or_cannot_be_written_is_named(lab: Lab) ->
     assert not traces(host)
 
 
+def test_a_socket_that_cannot_be_made_is_named_and_a_dead_one_replaced(lab: Lab) -> None:
+    host = lab.public_host("alice", number=2)
+    file = host.directory / "file"
+    file.write_text("")
+    for path in (f"/run/{'long' * 40}/b.sock", f"{file}/b.sock", "/proc/none/b.sock"):
+        code, said = run_burid(host, f"--socket={path}")
+        assert (code, path in sentence(said, "burid")) == (SYSTEM, True), said
+    assert not (host.directory / "buri").exists()
+    alice = Burid(host)
+    alice.process.kill()
+    assert alice.socket.exists()
+    run = host.start(
+        "again", *PROGRAMS["burid"], f"--statedir={alice.state}", f"--socket={alice.socket}", env=ENVIRONMENT
+    )
+    run.expect("Ready")
+    assert alice.status()["BackendState"] == "NeedsLogin"
+
+
 # ---- starting the server --------------------------------------------------------------------------------------------
 
 

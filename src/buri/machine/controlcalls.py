@@ -58,12 +58,12 @@ def retry_after_s(call: Call, rng: Randomness) -> float | None:
         return None
     text = call.headers.get("retry-after", "")
     wait_s = rng.uniform(5.0, 10.0)
-    if text.isdigit():
+    if text.isascii() and text.isdigit():
         wait_s = float(text)
     elif text:
         try:  # an HTTP date is relative to the server's own clock
             wait_s = (parsedate_to_datetime(text) - parsedate_to_datetime(call.headers["date"])).total_seconds()
-        except (KeyError, ValueError):
+        except (KeyError, ValueError, TypeError):  # TypeError: one date names a time zone, the other does not
             wait_s = rng.uniform(5.0, 10.0)
     return min(max(wait_s, 0.0), MAX_RETRY_AFTER_S)
 

@@ -143,7 +143,7 @@ def normalise(node: Node) -> Node:
         changes["allowed_ips"] = list(node.addresses or ())
     if not node.home_derp and node.legacy_derp.startswith(LEGACY_DERP_PREFIX):
         digits = node.legacy_derp.removeprefix(LEGACY_DERP_PREFIX)
-        if digits.isdigit():
+        if digits.isascii() and digits.isdigit() and len(digits) < 10:
             changes["home_derp"] = int(digits)
     return replace(node, **changes) if changes else node
 

@@ -79,11 +79,8 @@ def resolve(flags: RelayFlags, environment: Mapping[str, str]) -> RelayConfig:
 
 
 def _address(flag: str, text: str) -> AddrPort:
-    host, _, port = text.rpartition(":")
-    if not host:  # ":443", as Go programs take it
-        text = f"0.0.0.0:{port}"
     try:
-        return AddrPort.parse(text)
+        return AddrPort.parse(f"0.0.0.0{text}" if text.startswith(":") else text)  # ":443", as Go programs take it
     except WireError as error:
         raise ConfigError(f"{flag} takes ADDRESS:PORT (such as 0.0.0.0:443), not {text!r}.") from error
 

@@ -65,7 +65,7 @@ def parse(arguments: Sequence[str]) -> Options:
     if not given.tun or len(given.tun) > 15 or "/" in given.tun or given.tun.strip() != given.tun:
         raise ConfigError(f"--tun: {given.tun!r} is not a name for an interface.", remedy="Use at most 15 letters.")
     text = given.port or os.environ.get("PORT", "") or str(DEFAULT_PORT)
-    if not text.isdigit() or int(text) > 0xFFFF:
+    if not text.isdecimal() or int(text) > 0xFFFF:
         raise ConfigError(f"--port: {text!r} is not a port.", remedy="Give a number from 0 to 65535.")
     directory = Path(given.statedir or DEFAULT_STATE_DIRECTORY)
     state = None if given.state == MEMORY else Path(given.state or directory / STATE_FILE)
@@ -168,8 +168,12 @@ def claim_socket(path: Path) -> socket.socket:
         path.unlink(missing_ok=True)
     except PermissionError as error:
         raise NotPermittedError(f"The socket {path} is another user's.", remedy="Run burid as root.") from error
+    except (TimeoutError, BlockingIOError) as error:
+        raise InUseError(f"A burid on {path} is there and does not answer.", remedy="Stop it first.") from error
     except OSError as error:
-        raise InUseError(f"The socket {path} cannot be used: {error.strerror or error}.") from error
+        raise SystemFault(
+            f"The socket {path} cannot be used: {error.strerror or error}.", remedy="Give another --socket."
+        ) from error
     else:
         raise InUseError(f"Another burid is running on {path}.", remedy="Stop it, or give another --socket.")
     finally:

@@ -154,6 +154,8 @@ def test_an_http_error_on_register_is_shown_with_its_text() -> None:
         ({"retry_after": "999999"}, 3600, 3600),
         ({"retry_after": "Tue, 24 Nov 2026 10:00:30 GMT", "date": "Tue, 24 Nov 2026 10:00:00 GMT"}, 30, 30),
         ({"retry_after": "soon"}, 5, 10),
+        ({"retry_after": "²"}, 5, 10),
+        ({"retry_after": "Tue, 24 Nov 2026 10:00:30 -0000", "date": "Tue, 24 Nov 2026 10:00:00 GMT"}, 5, 10),
     ],
 )
 def test_too_many_requests_is_waited_out(headers: dict[str, str], least_s: float, most_s: float) -> None:

@@ -6,8 +6,9 @@ import msgspec
 import pytest
 
 from buri.core.errors import WireError
-from buri.machine.mapdelta import Change, Netmap, apply, difference
+from buri.machine.mapdelta import Change, Netmap, apply, difference, normalise
 from buri.wire.tailcfg.mapping import MapResponse
+from buri.wire.tailcfg.node import Node
 
 NOW_S = 1_800_000_000.0
 
@@ -250,3 +251,10 @@ def test_the_difference_of_two_netmaps_names_the_peers_that_differ(netmap: Netma
     assert change.upserted == {4}
     assert [node.id for node in change.removed] == [2]
     assert difference(None, new).upserted == {3, 4}
+
+
+@pytest.mark.parametrize(
+    "home", ["127.3.3.40:", "127.3.3.40:²", "127.3.3.40:" + "9" * 5000, "127.3.3.40:-1", "1.2.3.4:5"]
+)
+def test_a_legacy_home_that_is_no_number_is_none(home: str) -> None:
+    assert normalise(Node(legacy_derp=home)).home_derp == 0

@@ -34,7 +34,7 @@ def test_stun_follows_the_listener_and_can_be_switched_off() -> None:
 @pytest.mark.parametrize(
     ("flags", "says"),
     [
-        (RelayFlags(listen="relay"), "--listen takes ADDRESS:PORT"),
+        (RelayFlags(listen="relay"), r"--listen takes ADDRESS:PORT \(such as 0.0.0.0:443\), not 'relay'"),
         (RelayFlags(stun="0.0.0.0:65535"), "the next one answers too"),
         (RelayFlags(tls_cert="chain.pem", hostname="relay.example"), "go together"),
         (RelayFlags(tls_cert="chain.pem", tls_key="key.pem"), "--tls-cert needs --hostname"),

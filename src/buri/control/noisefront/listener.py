@@ -63,7 +63,9 @@ class NoiseFront:
             )
         except OSError as error:
             listener.close()
-            raise SystemFault(f"The socket {path} cannot be opened: {error.strerror or error}.") from error
+            raise SystemFault(
+                f"The socket {path} cannot be opened: {error.strerror or error}.", remedy="Give another --state-dir."
+            ) from error
         self._servers.append(server)
         self._socket_path = path
 
