@@ -3,10 +3,12 @@
 # make check    format, lint, types, import arrows, purity, stubs
 # make engine   build the packet engine into src/buri/engine
 # make peers    build the real peers into build/peers/bin
+# make bench-tunnel   the tunnel beside tailscaled, wireguard-go and none (root; ROUNDS=5 LENGTH=5)
+# make bench-control  a load of nodes on buri server (NODES=100,300,1000)
 SHELL := /bin/sh
 PY := .venv/bin/python
 CARGO := PATH="$$HOME/.cargo/bin:$$PATH" cargo
-.PHONY: demo test check setup engine peers format clean test-rust test-python
+.PHONY: demo test check setup engine peers bench-tunnel bench-control format clean test-rust test-python
 
 setup:
 	@tools/setup.sh
@@ -16,6 +18,16 @@ engine:
 
 peers: setup
 	@tools/peers.sh
+
+ROUNDS ?= 5
+LENGTH ?= 5
+NODES ?= 100,300,1000
+
+bench-tunnel: setup engine peers
+	@$(PY) bench/tunnel.py --rounds $(ROUNDS) --seconds $(LENGTH)
+
+bench-control: setup
+	@$(PY) bench/control.py --nodes $(NODES)
 
 demo: setup
 	@$(PY) tools/demo.py $(if $(KEEP),--keep)
