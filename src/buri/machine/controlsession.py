@@ -33,7 +33,6 @@ MAX_HEAD_BYTES = 16 << 10
 MAX_EARLY_BYTES = 10 << 20
 EARLY_MAGIC = b"\xff\xff\xffTS"
 EARLY_HEAD_BYTES = 9
-FRAME_HEADER_BYTES = 9
 WINDOW_BYTES = 4 << 20  # a netmap of thousands of peers comes without a pause for window updates
 
 

@@ -27,7 +27,7 @@ _ADDRESS = struct.Struct("=BBBBI")  # family, prefix length, flags, scope, index
 _ROUTE = struct.Struct("=BBBBBBBBI")  # family, dst, src, tos, table, protocol, scope, type, flags
 _RULE = struct.Struct("=BBBBBBBBI")  # family, dst, src, tos, table, -, -, action, flags
 
-_NEWLINK, _DELLINK, _GETLINK = 16, 17, 18
+_NEWLINK, _GETLINK = 16, 18
 _NEWADDR, _DELADDR, _GETADDR = 20, 21, 22
 _NEWROUTE, _DELROUTE, _GETROUTE = 24, 25, 26
 _NEWRULE, _DELRULE, _GETRULE = 32, 33, 34
@@ -152,10 +152,6 @@ class Netlink:
         change = 0 if up is None else _IFF_UP
         body = _LINK.pack(0, 0, index, flags, change)
         self._ask(_NEWLINK, 0, body + (b"" if mtu is None else _number(_IFLA_MTU, mtu)), "change an interface")
-
-    def delete_link(self, index: int) -> None:
-        """Remove an interface; gone already is fine."""
-        self._ask(_DELLINK, 0, _LINK.pack(0, 0, index, 0, 0), "remove an interface", allow=(errno.ENODEV,))
 
     def addresses(self) -> list[InterfaceAddress]:
         """All addresses of all interfaces."""

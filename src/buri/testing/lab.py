@@ -17,7 +17,7 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -407,8 +407,3 @@ def peer(name: str) -> Path:
     if not path.exists():
         raise LabError(f"the real peer {name} is not built ({path} is missing): run `make peers`.")
     return path
-
-
-def words_of(text: str) -> Sequence[str]:
-    """A line's words (for tables printed by commands)."""
-    return text.split()

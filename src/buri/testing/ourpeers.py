@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from buri.testing.lab import PRIVATE_SERVER, Host, LabError, Process, wait_until
+from buri.testing.nodecommands import NodeCommands
 
 BIN = Path(sys.executable).parent
 PROGRAMS = {
@@ -106,7 +107,7 @@ class BuriRelay:
         return int(match.group(1))
 
 
-class Burid:
+class Burid(NodeCommands):
     """A `burid` on a host, and its `buri`."""
 
     def __init__(self, host: Host, *flags: str, start: bool = True) -> None:
@@ -144,27 +145,8 @@ class Burid:
         done = self.host.run(*command, check=False, env=ENVIRONMENT)
         return done.returncode, done.stdout + done.stderr
 
-    def up(self, url: str, auth_key: str, *more: str) -> None:
-        """Log in with an auth key and wait for Running."""
-        self.cli("up", f"--login-server={url}", f"--auth-key={auth_key}", "--timeout=40s", *more)
-
     def status(self) -> dict[str, Any]:
         """`buri status --json`."""
         done = self.host.run(*PROGRAMS["buri"], f"--socket={self.socket}", "status", "--json", env=ENVIRONMENT)
         status: dict[str, Any] = json.loads(done.stdout)
         return status
-
-    def address(self, family: int = 4) -> str:
-        """The node's own tailnet address."""
-        return self.cli("ip", f"-{family}").strip()
-
-    def ping(self, address: str, *, until_direct: bool = True, count: int = 10, check: bool = True) -> list[str]:
-        """`buri ping`; returns its lines."""
-        words = [
-            "ping",
-            f"-c={count}",
-            "--timeout=3s",
-            f"--until-direct={'true' if until_direct else 'false'}",
-            address,
-        ]
-        return self.cli(*words, check=check, timeout_s=60).splitlines()

@@ -7,9 +7,10 @@ import re
 from typing import Any
 
 from buri.testing.lab import Host, LabError, Process, peer, wait_until
+from buri.testing.nodecommands import NodeCommands
 
 
-class Tailscaled:
+class Tailscaled(NodeCommands):
     """A `tailscaled` on a host, and its CLI. `userspace` runs it without a TUN device."""
 
     def __init__(self, host: Host, *, userspace: bool = False) -> None:
@@ -39,30 +40,11 @@ class Tailscaled:
         done = self.host.run(peer("tailscale"), f"--socket={self.socket}", *words, check=check, timeout_s=timeout_s)
         return done.stdout + done.stderr
 
-    def up(self, url: str, auth_key: str, *more: str) -> None:
-        """Log in with an auth key and wait for Running."""
-        self.cli("up", f"--login-server={url}", f"--auth-key={auth_key}", "--timeout=40s", *more)
-
     def status(self) -> dict[str, Any]:
         """`tailscale status --json`."""
         text = self.host.run(peer("tailscale"), f"--socket={self.socket}", "status", "--json").stdout
         status: dict[str, Any] = json.loads(text)
         return status
-
-    def address(self, family: int = 4) -> str:
-        """The node's own tailnet address."""
-        return self.cli("ip", f"-{family}").strip()
-
-    def ping(self, address: str, *, until_direct: bool = True, count: int = 10, check: bool = True) -> list[str]:
-        """`tailscale ping`; returns its lines."""
-        words = [
-            "ping",
-            f"-c={count}",
-            "--timeout=3s",
-            f"--until-direct={'true' if until_direct else 'false'}",
-            address,
-        ]
-        return self.cli(*words, check=check, timeout_s=60).splitlines()
 
 
 def start_derper(host: Host, *, port: int = 3340, stun_port: int = 3478) -> tuple[Process, dict[str, Any]]:
