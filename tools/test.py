@@ -32,9 +32,9 @@ def main() -> int:
     if reason := why_not():
         left_out.append(f"netns and interop: {reason}")
     else:
-        rings.append(("netns: real TUN devices, NATs and firewalls", [*PYTEST, "tests/netns"]))
+        rings.append(("netns: real TUN devices, NATs and firewalls", [*PYTEST, "-n", "2", "tests/netns"]))
         if (peers_directory() / "tailscaled").exists():
-            rings.append(("interop: real peers", [*PYTEST, "tests/interop"]))
+            rings.append(("interop: real peers", [*PYTEST, "-n", "2", "tests/interop"]))
         else:
             left_out.append("interop: the real peers could not be built (build/logs/peers.log).")
     if shutil.which("headscale") is None:
