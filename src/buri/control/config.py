@@ -10,12 +10,14 @@ from urllib.parse import urlsplit
 import msgspec
 
 from buri.core.addresses import AddrPort
-from buri.core.errors import ConfigError, WireError
+from buri.core.errors import ConfigError
+from buri.core.flagvalues import given, listen_address, stun_address
 
 VARIABLE_PREFIX = "BURI_SERVER_"
 DEFAULT_STATE_DIR = "/var/lib/buri-server"
 DEFAULT_LISTEN = "127.0.0.1:8080"
 DEFAULT_STUN_PORT = 3478
+_SUCH_AS = "0.0.0.0:8080"
 # What Go's netip calls private, or loopback: there, and only there, real clients stay with plain HTTP.
 PLAIN_NETWORKS = tuple(
     map(ip_network, ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "127.0.0.0/8", "fc00::/7", "::1/128"))
@@ -68,17 +70,9 @@ class ServerConfig(msgspec.Struct, frozen=True):
 
 def resolve(flags: ServerFlags, environment: Mapping[str, str]) -> ServerConfig:
     """Put flags, variables and defaults together. Raises ConfigError."""
-    known = {f"{VARIABLE_PREFIX}{name.upper()}": name for name in ServerFlags.__struct_fields__}
-    for name in environment:
-        if name.startswith(VARIABLE_PREFIX) and name not in known:
-            raise ConfigError(f"The variable {name} is not known.", remedy=f"Known are {', '.join(sorted(known))}.")
-
-    def text(name: str) -> str | None:
-        flag = getattr(flags, name)
-        return flag if flag is not None else environment.get(f"{VARIABLE_PREFIX}{name.upper()}") or None
-
+    text = given(flags, ServerFlags.__struct_fields__, VARIABLE_PREFIX, environment)
     relay = not (flags.no_relay if flags.no_relay is not None else _boolean(environment, "NO_RELAY"))
-    listen = _address("--listen", text("listen") or DEFAULT_LISTEN)
+    listen = listen_address("--listen", text("listen") or DEFAULT_LISTEN, such_as=_SUCH_AS)
     if listen.port == 0:
         raise ConfigError("--listen takes a port that clients can know, not 0.")
     cert, key = text("tls_cert"), text("tls_key")
@@ -88,9 +82,7 @@ def resolve(flags: ServerFlags, environment: Mapping[str, str]) -> ServerConfig:
     _check_url(url, tls=cert is not None)
     stun: AddrPort | None = None
     if relay:
-        stun = _address("--stun", text("stun") or f"{_bracketed(listen)}:{DEFAULT_STUN_PORT}")
-        if not 0 < stun.port < 65535:
-            raise ConfigError("--stun takes a port from 1 to 65534: the next one answers too.")
+        stun = stun_address(text("stun") or str(AddrPort(listen.address, DEFAULT_STUN_PORT)), such_as=_SUCH_AS)
     elif text("stun"):
         raise ConfigError("--stun belongs to the relay.", remedy="Drop it, or drop --no-relay.")
     derp_map = text("derp_map")
@@ -114,13 +106,6 @@ def _boolean(environment: Mapping[str, str], name: str) -> bool:
     if value in ("1", "true", "yes"):
         return True
     raise ConfigError(f"{VARIABLE_PREFIX}{name} is true or false, not {value!r}.")
-
-
-def _address(flag: str, text: str) -> AddrPort:
-    try:
-        return AddrPort.parse(f"0.0.0.0{text}" if text.startswith(":") else text)  # ":8080", as Go programs take it
-    except WireError as error:
-        raise ConfigError(f"{flag} takes ADDRESS:PORT (such as 0.0.0.0:8080), not {text!r}.") from error
 
 
 def _bracketed(address: AddrPort) -> str:

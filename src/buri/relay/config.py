@@ -8,12 +8,14 @@ from pathlib import Path
 import msgspec
 
 from buri.core.addresses import AddrPort
-from buri.core.errors import ConfigError, WireError
+from buri.core.errors import ConfigError
+from buri.core.flagvalues import given, listen_address, stun_address
 
 VARIABLE_PREFIX = "BURI_RELAY_"
 DEFAULT_STATE_DIR = "/var/lib/buri-relay"
 DEFAULT_LISTEN = "0.0.0.0:443"
 DEFAULT_STUN_PORT = 3478
+_SUCH_AS = "0.0.0.0:443"
 DEFAULT_REGION = 900
 # Where a DERP map has room for relays that people run themselves (wire reference 1d); the server's own relay is 999.
 REGIONS = range(900, 999)
@@ -50,16 +52,8 @@ class RelayConfig(msgspec.Struct, frozen=True):
 
 def resolve(flags: RelayFlags, environment: Mapping[str, str]) -> RelayConfig:
     """Put flags, variables and defaults together. Raises ConfigError."""
-    known = {f"{VARIABLE_PREFIX}{name.upper()}": name for name in RelayFlags.__struct_fields__}
-    for name in environment:
-        if name.startswith(VARIABLE_PREFIX) and name not in known:
-            raise ConfigError(f"The variable {name} is not known.", remedy=f"Known are {', '.join(sorted(known))}.")
-
-    def text(name: str) -> str | None:
-        flag = getattr(flags, name)
-        return flag if flag is not None else environment.get(f"{VARIABLE_PREFIX}{name.upper()}") or None
-
-    listen = _address("--listen", text("listen") or DEFAULT_LISTEN)
+    text = given(flags, RelayFlags.__struct_fields__, VARIABLE_PREFIX, environment)
+    listen = listen_address("--listen", text("listen") or DEFAULT_LISTEN, such_as=_SUCH_AS)
     hostname = text("hostname")
     chain, key = text("tls_cert"), text("tls_key")
     if (chain is None) != (key is None):
@@ -74,24 +68,14 @@ def resolve(flags: RelayFlags, environment: Mapping[str, str]) -> RelayConfig:
         stun=_stun(text("stun"), listen),
         tls_files=(Path(chain), Path(key)) if chain is not None and key is not None else None,
         region=_region(text("region")),
-        metrics=_address("--metrics", metrics) if metrics is not None else None,
+        metrics=listen_address("--metrics", metrics, such_as=_SUCH_AS) if metrics is not None else None,
     )
-
-
-def _address(flag: str, text: str) -> AddrPort:
-    try:
-        return AddrPort.parse(f"0.0.0.0{text}" if text.startswith(":") else text)  # ":443", as Go programs take it
-    except WireError as error:
-        raise ConfigError(f"{flag} takes ADDRESS:PORT (such as 0.0.0.0:443), not {text!r}.") from error
 
 
 def _stun(text: str | None, listen: AddrPort) -> AddrPort | None:
     if text == "none":
         return None
-    stun = _address("--stun", text) if text is not None else AddrPort(listen.address, DEFAULT_STUN_PORT)
-    if not 0 < stun.port < 65535:
-        raise ConfigError("--stun takes a port from 1 to 65534: the next one answers too.")
-    return stun
+    return stun_address(text or str(AddrPort(listen.address, DEFAULT_STUN_PORT)), such_as=_SUCH_AS)
 
 
 def _region(text: str | None) -> int:
