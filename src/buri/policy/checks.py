@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from buri.policy.members import Placed, Span
+from buri.policy.flows import Endpoint, admits, endpoints, holder
+from buri.policy.members import Placed
 from buri.policy.model import AccessTest, SshTest
 from buri.policy.names import Names, UnknownNameError
-from buri.policy.ports import DEFAULT_PROTOCOLS, Ports, parse_protocol
+from buri.policy.ports import DEFAULT_PROTOCOLS, parse_protocol
 from buri.policy.problems import Faults
-from buri.policy.reach import Edge, Reach, target_spans
+from buri.policy.reach import Reach
 from buri.policy.selectors import INTERNET, SELF, Kind, Selector
 from buri.policy.ssh import ssh_rules
 
@@ -64,30 +65,14 @@ def _source(word: str, names: Names) -> Selector:
         raise ValueError(f"src={error}") from None
 
 
-class Endpoint:
-    """An address that sends or receives, and the node that has it (None for a bare address)."""
-
-    __slots__ = ("placed", "span")
-
-    def __init__(self, span: Span, placed: Placed | None) -> None:
-        self.span = span
-        self.placed = placed
-
-
 def _addresses(selector: Selector, reach: Reach) -> Iterator[Endpoint]:
     """The addresses a selector stands for in a test."""
     if selector.kind is Kind.ADDRESS:
         for one in reach.members.spans(selector):
-            yield Endpoint(one, _holder(one, reach))
+            yield Endpoint(one, holder(one, reach))
         return
     for placed in reach.members.each(reach.members.mask(selector)):
-        for host in placed.hosts:
-            yield Endpoint(host, placed)
-
-
-def _holder(one: Span, reach: Reach) -> Placed | None:
-    members = reach.members
-    return next((placed for placed in members.each(members.all) if one in placed.hosts), None)
+        yield from endpoints(placed)
 
 
 def _destination(word: str, reach: Reach, names: Names) -> tuple[list[Endpoint], int]:
@@ -110,59 +95,6 @@ def _destination(word: str, reach: Reach, names: Names) -> tuple[list[Endpoint],
 
 def _passes(src: Endpoint, dsts: Iterable[Endpoint], port: int, protocols: tuple[int, ...], reach: Reach) -> bool:
     return any(admits(edge, src, dst, port, protocols, reach) for dst in dsts for edge in reach.edges)
-
-
-def admits(
-    edge: Edge, src: Endpoint, dst: Endpoint, port: int | None, protocols: tuple[int, ...], reach: Reach
-) -> bool:
-    """Whether an edge lets one address reach another at a port (None: at any), with one of some protocols."""
-    by_self = _joined_by_self(edge, src, dst, reach)
-    if not by_self and not _is_source(edge, src, reach):
-        return False
-    for access in edge.rule.accesses:
-        if access.protocols and not set(access.protocols) & set(protocols):
-            continue
-        if by_self and any(_open(t.ports or access.ports, port) for t in edge.self_targets):
-            return True
-        if not _is_source(edge, src, reach):
-            continue
-        for target in edge.targets:
-            if _open(target.ports or access.ports, port) and _is_target(target.selector, dst, reach):
-                return True
-    return False
-
-
-def _open(ports: tuple[Ports, ...], port: int | None) -> bool:
-    return bool(ports) if port is None else any(one.first <= port <= one.last for one in ports)
-
-
-def _joined_by_self(edge: Edge, src: Endpoint, dst: Endpoint, reach: Reach) -> bool:
-    if src.placed is None or dst.placed is None:
-        return False
-    return bool(edge.self_mask(dst.placed, reach) & src.placed.bit)
-
-
-def _is_source(edge: Edge, src: Endpoint, reach: Reach) -> bool:
-    source = edge.source
-    if src.placed is not None and src.span in src.placed.hosts:
-        if any(
-            selector.kind is not Kind.ADDRESS and reach.members.mask(selector) & src.placed.bit & source.mask
-            for selector in source.selectors
-        ):
-            return True
-        if source.posture and not source.mask & src.placed.bit:
-            return False
-    elif source.posture:
-        return False
-    return any(one.overlaps(src.span) for selector in source.selectors for one in reach.members.spans(selector))
-
-
-def _is_target(selector: Selector, dst: Endpoint, reach: Reach) -> bool:
-    if selector.kind is Kind.EVERYONE:
-        return True
-    if selector.kind is Kind.ADDRESS or selector.name == INTERNET:
-        return any(one.overlaps(dst.span) for one in target_spans(selector, reach.members))
-    return dst.placed is not None and bool(reach.members.mask(selector) & dst.placed.bit)
 
 
 def _ssh_failures(test: SshTest, reach: Reach, names: Names) -> Iterator[str]:

@@ -49,20 +49,35 @@ class CompiledPolicy:
         for node in tailnet.nodes:
             self._place(node)
         self.reach = Reach(policy, self.members)
+        for rule in policy.ssh:
+            self.reach.source(rule.srcs, rule.posture)  # known from now on, so that it follows the nodes
         self.reach.refresh()
         self._table: routes.RouteTable | None = None
 
-    def put(self, node: Node) -> None:
-        """Add a node, or replace the one of its id."""
-        self._place(node)
-        self.reach.refresh()
-        self._table = None
+    def put(self, node: Node) -> set[int]:
+        """Add a node, or replace the one of its id; the ids of the nodes whose views may have changed."""
+        old = self.members.get(node.id)
+        if old is not None and old.node == node:
+            return set()
+        return self._follow(old, self._place(node))
 
-    def drop(self, node_id: int) -> None:
-        """Forget a node."""
+    def drop(self, node_id: int) -> set[int]:
+        """Forget a node; the ids of the nodes whose views may have changed."""
+        old = self._at(node_id)
         self.members.drop(node_id)
-        self.reach.refresh()
-        self._table = None
+        return self._follow(old, None)
+
+    def _follow(self, old: Placed | None, new: Placed | None) -> set[int]:
+        touched, sources = self.reach.follow(old, new)
+        touched |= ssh.touched(self.reach, sources)
+        sides = [side for side in (old, new) if side is not None]
+        if any(side.subnets or side.exits for side in sides):
+            for text in {text for side in sides for text in side.subnet_texts}:
+                touched |= sum(carrier.bit for carrier in self._routes.carriers.get(text, ()))
+            self._table = None
+        if new is not None:
+            touched |= new.bit
+        return self._ids(touched & self.members.all)
 
     def packet_filter(self, node_id: int) -> list[FilterRule]:
         return filters.packet_filter(self._at(node_id), self.reach)

@@ -15,6 +15,7 @@ from buri.policy.selectors import DANGER_ALL, INTERNET, MEMBER, ROLES, TAGGED, K
 from buri.policy.tailnet import Node, User
 
 Mask = int
+NOBODY = -1  # what a login that no user has stands for
 
 
 class Span(NamedTuple):
@@ -104,7 +105,8 @@ class Members:
         self._slots: dict[int, int] = {}
         self._by_user: dict[int, Mask] = {}
         self._by_tag: dict[str, Mask] = {}
-        self._address_masks: dict[Selector, Mask] = {}
+        self._masks: dict[Selector, Mask] = {}
+        self._user_sets: dict[Selector, frozenset[int | None]] = {}
         self._spans: dict[Selector, tuple[Span, ...]] = {}
         self.all: Mask = 0
         self.tagged: Mask = 0
@@ -160,55 +162,61 @@ class Members:
 
     def mask(self, selector: Selector) -> Mask:
         """The nodes a selector means. An address means its holder and the routers of approved subnets it overlaps."""
+        mask = self._masks.get(selector)
+        if mask is None:
+            mask = self._masks[selector] = self._gather(selector)
+        return mask
+
+    def means(self, selector: Selector, placed: Placed) -> bool:
+        """Whether a selector means a node; `mask` is this for all nodes."""
+        node, name = placed.node, selector.name
+        match selector.kind:
+            case Kind.EVERYONE:
+                return True
+            case Kind.TAG:
+                return name in node.tags
+            case Kind.ADDRESS:
+                return placed.touches(self.spans(selector))
+            case Kind.AUTOGROUP if name == INTERNET:
+                return bool(placed.exits)
+            case Kind.AUTOGROUP if name == DANGER_ALL:
+                return True
+            case Kind.AUTOGROUP if name == TAGGED:
+                return bool(node.tags)
+        return not node.tags and node.user_id in self._people(selector)
+
+    def _people(self, selector: Selector) -> frozenset[int | None]:
+        """The users a selector names; None is among them when it takes nodes without an owner too."""
+        found = self._user_sets.get(selector)
+        if found is None:
+            found = self._user_sets[selector] = frozenset(self._find_people(selector))
+        return found
+
+    def _find_people(self, selector: Selector) -> Iterator[int | None]:
+        name = selector.name
+        if selector.kind is Kind.USER:
+            yield self._ids.get(name, NOBODY)
+        elif selector.kind is Kind.GROUP:
+            yield from (self._ids.get(login, NOBODY) for login in self._groups.get(name, ()))
+        elif selector.kind is Kind.DOMAIN:
+            yield from (user.id for user in self._users if user.domain == name)
+        elif name == MEMBER:
+            yield None
+            yield from (user.id for user in self._users)
+        elif roles := ROLES.get(name):
+            yield from (user.id for user in self._users if user.role in roles)
+
+    def _gather(self, selector: Selector) -> Mask:
         match selector.kind:
             case Kind.EVERYONE:
                 return self.all
-            case Kind.USER:
-                return self.of_user(self._ids.get(selector.name))
             case Kind.TAG:
                 return self._by_tag.get(selector.name, 0)
-            case Kind.GROUP:
-                return self._union(self._ids.get(login) for login in self._groups.get(selector.name, ()))
-            case Kind.DOMAIN:
-                return self._union(user.id for user in self._users if user.domain == selector.name)
-            case Kind.ADDRESS:
-                return self._address_mask(selector)
-        return self._autogroup(selector.name)
-
-    def means(self, selector: Selector, placed: Placed) -> bool:
-        """Whether a selector means a node, asked without its mask."""
-        if selector.kind is Kind.ADDRESS:
-            return placed.touches(self.spans(selector))
-        return bool(self.mask(selector) & placed.bit)
-
-    def _union(self, user_ids: Iterable[int | None]) -> Mask:
+            case Kind.ADDRESS | Kind.AUTOGROUP:
+                return sum(placed.bit for placed in self.each(self.all) if self.means(selector, placed))
         mask = 0
-        for user_id in user_ids:
+        for user_id in self._people(selector):
             mask |= self.of_user(user_id)
-        return mask
-
-    def _autogroup(self, name: str) -> Mask:
-        if name == MEMBER:
-            return self.all & ~self.tagged
-        if name == TAGGED:
-            return self.tagged
-        if name == INTERNET:
-            return self.exits
-        if name == DANGER_ALL:
-            return self.all
-        if roles := ROLES.get(name):
-            return self._union(user.id for user in self._users if user.role in roles)
-        return 0
-
-    def _address_mask(self, selector: Selector) -> Mask:
-        mask = self._address_masks.get(selector)
-        if mask is None:
-            spans = self.spans(selector)
-            mask = 0
-            for placed in self.each(self.all):
-                if placed.touches(spans):
-                    mask |= placed.bit
-            self._address_masks[selector] = mask
         return mask
 
     def _mark(self, placed: Placed, *, held: bool) -> None:
@@ -227,6 +235,6 @@ class Members:
             self._by_user[node.user_id] = flip(self._by_user.get(node.user_id, 0))
         if placed.exits:
             self.exits = flip(self.exits)
-        for selector, mask in self._address_masks.items():
-            if placed.touches(self.spans(selector)):
-                self._address_masks[selector] = flip(mask)
+        for selector, mask in self._masks.items():
+            if self.means(selector, placed):
+                self._masks[selector] = flip(mask)

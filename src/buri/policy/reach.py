@@ -6,6 +6,7 @@ tests and explanations all read these edges and nothing else.
 
 from __future__ import annotations
 
+from bisect import insort
 from collections.abc import Iterable, Iterator
 
 from buri.policy.members import Mask, Members, Placed, Span, range_span
@@ -58,6 +59,37 @@ class Source:
             mask |= reach.members.mask(selector)
         self.mask = mask & reach.posture_mask(self.posture)
         self._words = None
+
+    def follow(self, old: Placed | None, new: Placed | None, reach: Reach) -> bool:
+        """Take in one node's change; whether it was or is part of this source."""
+        bit = (new or old).bit  # type: ignore[union-attr]  # a change has at least one side
+        was = bool(self.mask & bit)
+        now = new is not None and bool(
+            reach.posture_mask(self.posture) & bit and any(reach.members.mask(one) & bit for one in self.selectors)
+        )
+        self.mask = self.mask | bit if now else self.mask & ~bit
+        if self._words is not None and (was or now):
+            if self.posture:
+                self._words = None
+            else:
+                self._words = self._amended(self._words, old if was else None, new if now else None)
+        return was or now
+
+    def _amended(self, words: tuple[str, ...], old: Placed | None, new: Placed | None) -> tuple[str, ...] | None:
+        """The words after a node's change; None when they must be built anew."""
+        if all(selector.kind is Kind.ADDRESS for selector in self.selectors):
+            return words  # they are the file's own
+        before, after = (side.subnet_texts if side is not None else () for side in (old, new))
+        if all(is_everyone(selector) for selector in self.selectors):
+            return words if before == after else None
+        if self.everyone or any(selector.kind is Kind.ADDRESS for selector in self.selectors):
+            return None  # a node may be named by one selector no more and by another still
+        kept = list(words)
+        for text in old.addresses if old is not None else ():
+            kept.remove(text)
+        for text in new.addresses if new is not None else ():
+            insort(kept, text)
+        return tuple(kept)
 
     def words(self, reach: Reach) -> tuple[str, ...]:
         """SrcIPs of a filter rule, sorted, each once."""
@@ -128,6 +160,13 @@ class Edge:
         for mask in self.target_masks:
             self.dst_mask |= mask
 
+    def follow(self, old: Placed | None, new: Placed | None, reach: Reach) -> bool:
+        """Take in one node's change; whether this edge opened or opens something on it."""
+        bit = (new or old).bit  # type: ignore[union-attr]  # a change has at least one side
+        was = self.dst_mask & bit
+        self.refresh(reach)
+        return bool(was or self.dst_mask & bit)
+
     def _via_mask(self, selector: Selector, reach: Reach) -> Mask:
         """The routers of a via grant that carry (part of) a target now."""
         members = reach.members
@@ -172,7 +211,6 @@ class Reach:
         self.members = members
         self._sources: dict[tuple[tuple[Selector, ...], tuple[str, ...]], Source] = {}
         self._posture_masks: dict[tuple[str, ...], Mask] = {}
-        self._subnet_counts: dict[str, int] = {}
         rules = (ALLOW_ALL,) if policy.rules is None else policy.rules
         self.edges = tuple(Edge(rule, self.source(rule.srcs, rule.posture or policy.default_posture)) for rule in rules)
 
@@ -193,6 +231,27 @@ class Reach:
         for edge in self.edges:
             edge.refresh(self)
 
+    def follow(self, old: Placed | None, new: Placed | None) -> tuple[Mask, set[Source]]:
+        """Take in that one node came, changed or went.
+
+        Gives the nodes whose filters, peers or routes that may change, and the sources that held or hold the node.
+        """
+        for names, mask in self._posture_masks.items():
+            self._posture_masks[names] = self._with_posture(names, mask, old, new)
+        touched = {source for source in self._sources.values() if source.follow(old, new, self)}
+        reached: Mask = 0
+        for edge in self.edges:
+            before = edge.dst_mask
+            onto = edge.follow(old, new, self)
+            if edge.source in touched:
+                reached |= before | edge.dst_mask
+            if onto:
+                reached |= edge.source.mask
+            for side in (old, new):
+                if edge.self_targets and side is not None and not side.node.tags:
+                    reached |= self.members.of_user(side.node.user_id)
+        return reached & self.members.all, touched
+
     def subnet_texts(self) -> Iterable[str]:
         """Every approved subnet route of the tailnet."""
         return {text for placed in self.members.each(self.members.all) for text in placed.subnet_texts}
@@ -203,14 +262,18 @@ class Reach:
             return self.members.all
         mask = self._posture_masks.get(names)
         if mask is None:
-            postures = [self.policy.postures.get(name, ()) for name in names]
-            mask = sum(
-                placed.bit
-                for placed in self.members.each(self.members.all)
-                if any(all(c.holds(placed.node.attributes) for c in conditions) for conditions in postures)
-            )
+            mask = sum(placed.bit for placed in self.members.each(self.members.all) if self._satisfies(placed, names))
             self._posture_masks[names] = mask
         return mask
+
+    def _satisfies(self, placed: Placed, names: tuple[str, ...]) -> bool:
+        postures = (self.policy.postures.get(name, ()) for name in names)
+        return any(all(c.holds(placed.node.attributes) for c in conditions) for conditions in postures)
+
+    def _with_posture(self, names: tuple[str, ...], mask: Mask, old: Placed | None, new: Placed | None) -> Mask:
+        if old is not None:
+            mask &= ~old.bit
+        return mask | new.bit if new is not None and self._satisfies(new, names) else mask
 
     def edges_onto(self, placed: Placed) -> Iterator[Edge]:
         """The edges that open something on a node, in the order of the file."""

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import enum
 from ipaddress import ip_address, summarize_address_range
-from typing import NamedTuple
+
+import msgspec
 
 from buri.core.addresses import IPNetwork, host_prefix, parse_prefix
 from buri.core.errors import WireError
@@ -23,7 +24,7 @@ class Kind(enum.Enum):
     ADDRESS = "address"  # an IP, CIDR, range, host or ipset, resolved to prefixes
 
 
-class Selector(NamedTuple):
+class Selector(msgspec.Struct, frozen=True, cache_hash=True):
     """`text` is what the file says; `name` is what it stands for (a mail address, a tag …); `prefixes` for addresses.
 
     `literals` are the words a filter rule uses for those prefixes.

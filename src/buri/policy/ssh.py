@@ -11,7 +11,7 @@ from typing import Any
 
 from buri.policy.members import Mask, Members, Placed
 from buri.policy.model import SshRule
-from buri.policy.reach import Reach
+from buri.policy.reach import Reach, Source
 from buri.policy.selectors import NONROOT, SELF, TAGGED
 from buri.policy.sshdocument import localpart_domain
 
@@ -32,6 +32,18 @@ def ssh_rules(placed: Placed, reach: Reach) -> list[SshWire]:
     """The SSH rules of a node, in the order it applies them."""
     compiled = [(rule.check, wire) for rule in reach.policy.ssh for wire in _compile(rule, placed, reach)]
     return [wire for check, wire in compiled if check] + [wire for check, wire in compiled if not check]
+
+
+def touched(reach: Reach, sources: set[Source]) -> Mask:
+    """The nodes whose SSH rules may change when nodes came to or went from some sources."""
+    mask: Mask = 0
+    for rule in reach.policy.ssh:
+        source = reach.source(rule.srcs, rule.posture)
+        if source in sources:
+            for dst in rule.dsts:
+                mask |= reach.members.mask(dst)
+            mask |= source.mask  # autogroup:self and localpart: a person's own nodes
+    return mask
 
 
 def _compile(rule: SshRule, placed: Placed, reach: Reach) -> Iterator[SshWire]:

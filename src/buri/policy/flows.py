@@ -1,0 +1,104 @@
+"""Whether a rule lets one packet through: from an address, to an address, at a port.
+
+Tests and explanations ask this of the edges of `reach.py`; it must agree with the filters compiled from them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from buri.policy.members import Placed, Span
+from buri.policy.ports import Ports
+from buri.policy.reach import Edge, Reach, is_everyone, target_spans
+from buri.policy.selectors import INTERNET, Kind, Selector
+
+
+class Endpoint(NamedTuple):
+    """An address that sends or receives, and the node whose own it is (None for one behind a router, or outside)."""
+
+    span: Span
+    placed: Placed | None
+
+
+def endpoints(placed: Placed) -> Iterator[Endpoint]:
+    """A node's own addresses."""
+    return (Endpoint(host, placed) for host in placed.hosts)
+
+
+def holder(one: Span, reach: Reach) -> Placed | None:
+    """The node whose own address this is."""
+    members = reach.members
+    return next((placed for placed in members.each(members.all) if one in placed.hosts), None)
+
+
+def admits(
+    edge: Edge, src: Endpoint, dst: Endpoint, port: int | None, protocols: tuple[int, ...], reach: Reach
+) -> bool:
+    """Whether an edge lets one address reach another at a port (None: at any), with one of some protocols."""
+    by_self, by_source = joined_by_self(edge, src, dst, reach), is_source(edge, src, reach)
+    for access in edge.rule.accesses:
+        if access.protocols and not set(access.protocols) & set(protocols):
+            continue
+        if by_self and any(is_open(target.ports or access.ports, port) for target in edge.self_targets):
+            return True
+        if by_source and any(
+            is_open(target.ports or access.ports, port) and is_target(edge, index, dst, reach)
+            for index, target in enumerate(edge.targets)
+        ):
+            return True
+    return False
+
+
+def is_open(ports: tuple[Ports, ...], port: int | None) -> bool:
+    """Whether a port is among some ranges; None asks for any."""
+    return bool(ports) if port is None else any(one.first <= port <= one.last for one in ports)
+
+
+def joined_by_self(edge: Edge, src: Endpoint, dst: Endpoint, reach: Reach) -> bool:
+    """Whether both are one person's, and the edge joins a person's own nodes."""
+    if src.placed is None or dst.placed is None:
+        return False
+    return bool(edge.self_mask(dst.placed, reach) & src.placed.bit)
+
+
+def is_source(edge: Edge, src: Endpoint, reach: Reach) -> bool:
+    """Whether an edge lets packets from an address through, as the words of its filter rule do."""
+    source = edge.source
+    if source.posture:
+        return src.placed is not None and bool(source.mask & src.placed.bit)
+    return any(_selects(selector, src, reach) for selector in source.selectors)
+
+
+def _selects(selector: Selector, src: Endpoint, reach: Reach) -> bool:
+    members = reach.members
+    if selector.kind is Kind.ADDRESS:
+        return any(one.overlaps(src.span) for one in members.spans(selector))
+    if src.placed is not None:
+        return bool(members.mask(selector) & src.placed.bit)
+    return is_everyone(selector) and any(
+        subnet.overlaps(src.span) for placed in members.each(members.all) for subnet in placed.subnets
+    )
+
+
+def is_target(edge: Edge, index: int, dst: Endpoint, reach: Reach) -> bool:
+    """Whether the edge's target at `index` opens an address: on the node that has it, or on a router before it."""
+    selector = edge.targets[index].selector
+    if edge.rule.via:
+        return _is_behind(edge, index, selector, dst, reach)
+    if selector.kind is Kind.EVERYONE:
+        return True
+    if selector.kind is Kind.ADDRESS or selector.name == INTERNET:
+        return any(one.overlaps(dst.span) for one in target_spans(selector, reach.members))
+    return dst.placed is not None and bool(reach.members.mask(selector) & dst.placed.bit)
+
+
+def _is_behind(edge: Edge, index: int, selector: Selector, dst: Endpoint, reach: Reach) -> bool:
+    """A via grant opens what the routers it names carry."""
+    named = selector.kind is Kind.EVERYONE or any(
+        one.overlaps(dst.span) for one in target_spans(selector, reach.members)
+    )
+    return named and any(
+        selector.name == INTERNET or any(subnet.overlaps(dst.span) for subnet in placed.subnets)
+        for placed in reach.members.each(edge.target_masks[index])
+    )
