@@ -14,8 +14,9 @@ from typing import Self
 import msgspec
 
 from buri.core.addresses import AddrPort
-from buri.core.errors import InUseError, StateError
+from buri.core.errors import StateError
 from buri.engine.frontport import FrontStats
+from buri.netio.listening import bind_fault
 
 # Names that can fall; all others only grow.
 _GAUGES = frozenset({"curr_connections", "curr_home_connections", "front_connections"})
@@ -50,7 +51,7 @@ class MetricsServer:
 
     @classmethod
     async def open(cls, address: AddrPort, stats: Callable[[], FrontStats]) -> Self:
-        """Listen on `address`. Raises InUseError when that cannot be."""
+        """Listen on `address`. Raises InUseError, NotPermittedError or SystemFault."""
 
         async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             await _serve(stats, reader, writer)
@@ -60,9 +61,7 @@ class MetricsServer:
                 serve, str(address.address), address.port, limit=_LONGEST_HEAD_BYTES, backlog=16
             )
         except OSError as error:
-            raise InUseError(
-                f"The metrics cannot be served on {address}: {error.strerror}.", remedy="Give another --metrics."
-            ) from error
+            raise bind_fault(error, str(address), "--metrics") from error
         return cls(stats, server)
 
     def listening(self) -> AddrPort:

@@ -8,7 +8,7 @@ import json
 import pytest
 
 from buri.core.addresses import AddrPort
-from buri.core.errors import InUseError, StateError
+from buri.core.errors import InUseError, StateError, SystemFault
 from buri.engine.frontport import FrontStats
 from buri.relay.metrics import MetricsServer, answer
 
@@ -77,5 +77,8 @@ def test_it_serves_one_request_a_connection_and_outlives_nonsense() -> None:
         with pytest.raises(InUseError, match=f"127.0.0.1:{port}"):
             await MetricsServer.open(server.listening(), lambda: STATS)
         await server.close()
+        with pytest.raises(SystemFault, match=r"not an address of this machine.*--metrics") as caught:
+            await MetricsServer.open(AddrPort.parse("192.0.2.1:9100"), lambda: STATS)
+        assert caught.value.exit_code == 3
 
     asyncio.run(run())

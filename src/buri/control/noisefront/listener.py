@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
 import os
 import socket
 from collections.abc import Callable
@@ -14,9 +13,10 @@ from buri.control.noisefront.exchange import Handler
 from buri.control.noisefront.http1 import HTTPConnection
 from buri.control.noisefront.tunnel import MachineHandler, Tunnel
 from buri.core.addresses import AddrPort
-from buri.core.errors import InUseError, NotPermittedError, SystemFault
+from buri.core.errors import SystemFault
 from buri.core.keys import MachinePrivate
 from buri.machine.noiseserver import NoiseServer
+from buri.netio.listening import bind_fault
 
 BACKLOG = 4096
 
@@ -88,14 +88,3 @@ class NoiseFront:
         tunnel = Tunnel(noise, self._machine, peer, self._tunnels.discard)
         self._tunnels.add(tunnel)
         return tunnel, response
-
-
-def bind_fault(error: OSError, where: str) -> SystemFault:
-    """The error class and words for a socket that could not be bound."""
-    if error.errno == errno.EADDRINUSE:
-        return InUseError(f"{where} is taken by another program.", remedy="Stop it, or give another --listen.")
-    if error.errno in (errno.EACCES, errno.EPERM):
-        return NotPermittedError(f"No right to listen on {where}.", remedy="Ports below 1024 need root.")
-    if error.errno == errno.EADDRNOTAVAIL:
-        return SystemFault(f"{where} is not an address of this machine.", remedy="Give one of its own with --listen.")
-    return SystemFault(f"Listening on {where} failed: {error.strerror or error}.")

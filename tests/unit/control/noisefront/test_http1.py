@@ -13,12 +13,12 @@ from pathlib import Path
 import pytest
 
 from buri.control.noisefront.exchange import Handler, Request, Response
-from buri.control.noisefront.listener import NoiseFront, bind_fault
+from buri.control.noisefront.listener import NoiseFront
 from buri.control.noisefront.pages import Pages
 from buri.control.noisefront.tunnel import Reply
 from buri.control.service import PendingLogin
 from buri.core.addresses import AddrPort
-from buri.core.errors import InUseError, NotPermittedError, SystemFault
+from buri.core.errors import InUseError, SystemFault
 from buri.core.keys import MachinePrivate, MachinePublic
 from buri.testing.controlworld import World
 from buri.wire.proxyprotocol import ProxyHeader, build_proxy_header
@@ -374,11 +374,6 @@ async def test_a_port_that_is_taken_says_so() -> None:
     with pytest.raises(SystemFault, match=r"203\.0\.113\.1:1 is not an address of this machine"):
         await second.listen_tcp(AddrPort.parse("203.0.113.1:1"))
     await first.close()
-
-
-def test_other_reasons_not_to_listen_keep_their_class() -> None:
-    assert isinstance(bind_fault(OSError(13, "x"), "0.0.0.0:80"), NotPermittedError)
-    assert str(bind_fault(OSError(22, "odd"), "0.0.0.0:80")) == "Listening on 0.0.0.0:80 failed: odd."
 
 
 @in_loop
