@@ -10,7 +10,6 @@ from hypothesis import HealthCheck, settings
 
 from buri.testing.lab import Lab, peers_directory, why_not
 
-
 # A busy machine is no fault of the code: no example is judged by its time, and a failing one prints how to repeat it.
 settings.register_profile("buri", deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("buri")
