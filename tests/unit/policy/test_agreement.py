@@ -15,7 +15,7 @@ from buri.policy.explain import explain
 from buri.policy.ports import TCP
 from buri.policy.tailnet import Node, Tailnet
 from buri.wire.tailcfg.filter import FilterRule
-from unit.policy.worlds import USERS, nodes, policies, tailnets
+from unit.policy.worlds import PATIENT, USERS, nodes, policies, tailnets
 
 PORTS = (22, 53, 80, 9999)
 
@@ -53,6 +53,7 @@ def _lets_in(rules: list[FilterRule], src: str, dst: str, port: int) -> bool:
     )
 
 
+@PATIENT
 @given(policies(), tailnets())
 def test_explanation_filter_and_visibility_agree(text: str, tailnet: Tailnet) -> None:
     compiled = CompiledPolicy(parse(text), tailnet)
@@ -69,6 +70,7 @@ def test_explanation_filter_and_visibility_agree(text: str, tailnet: Tailnet) ->
                     assert dst.node.id in compiled.peer_ids(src.node.id)
 
 
+@PATIENT
 @given(policies(), tailnets())
 def test_sight_is_mutual_and_routes_come_from_peers_alone(text: str, tailnet: Tailnet) -> None:
     compiled = CompiledPolicy(parse(text), tailnet)
@@ -82,7 +84,7 @@ def test_sight_is_mutual_and_routes_come_from_peers_alone(text: str, tailnet: Ta
             assert set(peer.allowed_ips) - set(peer.addresses) <= approved[peer.node_id]
 
 
-@settings(max_examples=200)
+@settings(PATIENT, max_examples=200)
 @given(policies(), tailnets(), st.lists(nodes() | st.integers(1, 7), max_size=6))
 def test_following_changes_equals_compiling_from_scratch(
     text: str, tailnet: Tailnet, changes: list[Node | int]
@@ -108,6 +110,7 @@ def test_following_changes_equals_compiling_from_scratch(
             assert node_id in touched or view == before.get(node_id), "a view changed and nobody was told"
 
 
+@PATIENT
 @given(policies(), tailnets(), st.randoms())
 def test_the_order_of_nodes_does_not_matter(text: str, tailnet: Tailnet, random: Any) -> None:
     shuffled = list(tailnet.nodes)
@@ -119,7 +122,7 @@ def test_the_order_of_nodes_does_not_matter(text: str, tailnet: Tailnet, random:
     assert {i: _views(one, i) for i in order} == {i: _views(other, i) for i in _ids(other)}
 
 
-@settings(max_examples=50)
+@settings(PATIENT, max_examples=50)
 @given(policies(), tailnets())
 def test_a_generated_policy_passes_the_check(text: str, tailnet: Tailnet) -> None:
     compiled = check(text, tailnet)

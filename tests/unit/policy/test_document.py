@@ -14,6 +14,7 @@ from buri.policy.document import parse
 from buri.policy.ports import ALL_PORTS, Ports, parse_ip_access, parse_ports
 from buri.policy.posture import parse_condition
 from buri.policy.problems import PolicyError
+from unit.policy.worlds import PATIENT
 
 KEYS = st.sampled_from(
     [
@@ -102,7 +103,7 @@ def _refusal(text: str) -> ConfigError | None:
     return None
 
 
-@settings(max_examples=300)
+@settings(PATIENT, max_examples=300)
 @given(st.dictionaries(KEYS, VALUES, max_size=6))
 def test_any_document_is_read_or_refused_with_places(value: dict[str, Any]) -> None:
     text = json.dumps(value, indent=1)
@@ -114,6 +115,7 @@ def test_any_document_is_read_or_refused_with_places(value: dict[str, Any]) -> N
             assert 1 <= problem.column <= len(lines[problem.line - 1])
 
 
+@PATIENT
 @given(st.text(max_size=80))
 def test_any_text_is_read_or_refused(text: str) -> None:
     assert _refusal(text) is None or isinstance(_refusal(text), (PolicyError, SyntaxPlaceError))

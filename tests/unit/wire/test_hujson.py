@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from buri.core.errors import SyntaxPlaceError
@@ -81,17 +81,20 @@ def _refusal(data: bytes | str) -> SyntaxPlaceError | None:
     return None
 
 
+@settings(deadline=None)
 @given(JSON)
 def test_what_is_json_is_read_as_json(value: object) -> None:
     assert Document.parse(json.dumps(value)).value == value
 
 
+@settings(deadline=None)
 @given(st.text('{}[],:"/*\\\n 1atrue', max_size=60) | st.text(max_size=60))
 def test_any_text_gives_a_value_or_a_place_within_it(text: str) -> None:
     error = _refusal(text)
     assert error is None or (1 <= error.line <= text.count("\n") + 1 and error.column >= 1)
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=60))
 def test_any_bytes_give_a_value_or_a_place(data: bytes) -> None:
     error = _refusal(data)
