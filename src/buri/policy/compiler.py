@@ -55,7 +55,10 @@ class CompiledPolicy:
         self._table: routes.RouteTable | None = None
 
     def put(self, node: Node) -> set[int]:
-        """Add a node, or replace the one of its id; the ids of the nodes whose views may have changed."""
+        """Add a node, or replace the one of its id; the ids of the nodes whose views may have changed.
+
+        Of the others only the order of filter rules may: a filter accepts alike in any order.
+        """
         old = self.members.get(node.id)
         if old is not None and old.node == node:
             return set()

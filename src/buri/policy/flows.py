@@ -95,9 +95,7 @@ def is_target(edge: Edge, index: int, dst: Endpoint, reach: Reach) -> bool:
 
 def _is_behind(edge: Edge, index: int, selector: Selector, dst: Endpoint, reach: Reach) -> bool:
     """A via grant opens what the routers it names carry."""
-    named = selector.kind is Kind.EVERYONE or any(
-        one.overlaps(dst.span) for one in target_spans(selector, reach.members)
-    )
+    named = any(one.overlaps(dst.span) for one in target_spans(selector, reach.members))
     return named and any(
         selector.name == INTERNET or any(subnet.overlaps(dst.span) for subnet in placed.subnets)
         for placed in reach.members.each(edge.target_masks[index])

@@ -28,6 +28,11 @@ class Span(NamedTuple):
     def overlaps(self, other: Span) -> bool:
         return self.version == other.version and self.first <= other.last and other.first <= self.last
 
+    def holds(self, other: Span) -> bool:
+        """Whether another span lies within this one and is smaller."""
+        inside = self.version == other.version and self.first <= other.first and other.last <= self.last
+        return inside and self != other
+
 
 def span(prefix: IPNetwork) -> Span:
     return Span(prefix.version, int(prefix.network_address), int(prefix.broadcast_address))
@@ -37,6 +42,11 @@ def range_span(literal: str) -> Span:
     """A range "FIRST-LAST" as a span."""
     first, last = map(ip_address, literal.split("-"))
     return Span(first.version, int(first), int(last))
+
+
+def word_span(word: str) -> Span:
+    """An address, CIDR or range as a span."""
+    return range_span(word) if "-" in word else span(parse_prefix(word))
 
 
 class Placed(NamedTuple):

@@ -9,7 +9,7 @@ from __future__ import annotations
 from bisect import insort
 from collections.abc import Iterable, Iterator
 
-from buri.policy.members import Mask, Members, Placed, Span, range_span
+from buri.policy.members import Mask, Members, Placed, Span, range_span, word_span
 from buri.policy.model import Access, Policy, Rule, Target
 from buri.policy.ports import ALL_PORTS
 from buri.policy.selectors import DANGER_ALL, EVERYONE, INTERNET, SELF, Kind, Selector
@@ -42,6 +42,23 @@ def target_spans(selector: Selector, members: Members) -> tuple[Span, ...]:
     return INTERNET_SPANS if selector.name == INTERNET else members.spans(selector)
 
 
+class Words(tuple[str, ...]):
+    """SrcIPs of a rule, sorted, each once; hashed once however often they are looked up."""
+
+    _hash: int | None = None
+
+    def __hash__(self) -> int:
+        if self._hash is None:
+            self._hash = super().__hash__()
+        return self._hash
+
+
+RuleKey = tuple[Words, tuple[int, ...]]
+"""What filter rules merge by: source and protocols."""
+Position = tuple[int, int]
+"""Where a rule of a filter comes from: the edge's index, and which of its rules."""
+
+
 class Source:
     """The src side of rules: one object for all rules with the same selectors, so its words are built once."""
 
@@ -50,7 +67,7 @@ class Source:
         self.posture = posture
         self.everyone = any(is_everyone(selector) for selector in selectors)
         self.mask: Mask = 0
-        self._words: tuple[str, ...] | None = None
+        self._words: Words | None = None
 
     def refresh(self, reach: Reach) -> None:
         """Work the mask out again; forget the words."""
@@ -75,7 +92,7 @@ class Source:
                 self._words = self._amended(self._words, old if was else None, new if now else None)
         return was or now
 
-    def _amended(self, words: tuple[str, ...], old: Placed | None, new: Placed | None) -> tuple[str, ...] | None:
+    def _amended(self, words: Words, old: Placed | None, new: Placed | None) -> Words | None:
         """The words after a node's change; None when they must be built anew."""
         if all(selector.kind is Kind.ADDRESS for selector in self.selectors):
             return words  # they are the file's own
@@ -89,12 +106,12 @@ class Source:
             kept.remove(text)
         for text in new.addresses if new is not None else ():
             insort(kept, text)
-        return tuple(kept)
+        return Words(kept)
 
-    def words(self, reach: Reach) -> tuple[str, ...]:
-        """SrcIPs of a filter rule, sorted, each once."""
+    def words(self, reach: Reach) -> Words:
+        """SrcIPs of a filter rule."""
         if self._words is None:
-            self._words = tuple(sorted(self._build(reach)))
+            self._words = Words(sorted(self._build(reach)))
         return self._words
 
     def _build(self, reach: Reach) -> set[str]:
@@ -113,7 +130,20 @@ class Source:
             elif not is_everyone(selector):
                 for placed in members.each(members.mask(selector)):
                     words.update(placed.addresses)
-        return words
+        return words if self.everyone else self._without_covered(words, members)
+
+    def _without_covered(self, words: set[str], members: Members) -> set[str]:
+        """Leave out what lies within a network of the same source; beside "*" the service keeps such words."""
+        networks = [
+            one
+            for selector in self.selectors
+            if selector.kind is Kind.ADDRESS
+            for one in members.spans(selector)
+            if one.first != one.last
+        ]
+        if not networks:
+            return words
+        return {word for word in words if not any(network.holds(word_span(word)) for network in networks)}
 
     def addresses_of(self, placed: Placed, reach: Reach) -> list[str]:
         """A node's own addresses that this source names (a host alias of one family names one)."""
@@ -150,6 +180,14 @@ class Edge:
         self.dst_mask: Mask = 0
         self.target_masks: tuple[Mask, ...] = ()
 
+    def opens_anything(self) -> bool:
+        """Whether any node, were it there, would get a rule of this edge: a named address counts before it is held."""
+        if self.rule.via:
+            return False  # those rules exist on the routers alone
+        return bool(self.dst_mask) or any(
+            target.selector.kind is Kind.ADDRESS or target.selector.name == INTERNET for target in self.targets
+        )
+
     def refresh(self, reach: Reach) -> None:
         members = reach.members
         if self.rule.via:
@@ -175,8 +213,6 @@ class Edge:
             routers |= members.mask(Selector(Kind.TAG, tag, tag))
         if selector.name == INTERNET:
             return routers & members.exits
-        if selector.kind is Kind.EVERYONE:
-            return sum(placed.bit for placed in members.each(routers) if placed.subnets or placed.exits)
         spans = members.spans(selector)
         return sum(
             placed.bit
@@ -211,6 +247,7 @@ class Reach:
         self.members = members
         self._sources: dict[tuple[tuple[Selector, ...], tuple[str, ...]], Source] = {}
         self._posture_masks: dict[tuple[str, ...], Mask] = {}
+        self._first: dict[RuleKey, Position] | None = None
         rules = (ALLOW_ALL,) if policy.rules is None else policy.rules
         self.edges = tuple(Edge(rule, self.source(rule.srcs, rule.posture or policy.default_posture)) for rule in rules)
 
@@ -225,6 +262,7 @@ class Reach:
 
     def refresh(self) -> None:
         """Work everything out anew."""
+        self._first = None
         self._posture_masks.clear()
         for source in self._sources.values():
             source.refresh(self)
@@ -236,6 +274,7 @@ class Reach:
 
         Gives the nodes whose filters, peers or routes that may change, and the sources that held or hold the node.
         """
+        self._first = None
         for names, mask in self._posture_masks.items():
             self._posture_masks[names] = self._with_posture(names, mask, old, new)
         touched = {source for source in self._sources.values() if source.follow(old, new, self)}
@@ -251,6 +290,17 @@ class Reach:
                 if edge.self_targets and side is not None and not side.node.tags:
                     reached |= self.members.of_user(side.node.user_id)
         return reached & self.members.all, touched
+
+    def first(self, key: RuleKey) -> Position | None:
+        """Where the whole policy has its first rule of this source and protocol, on whatever node."""
+        if self._first is None:
+            self._first = {}
+            for index, edge in enumerate(self.edges):
+                words = edge.source.words(self)
+                if words and edge.opens_anything():
+                    for number, access in enumerate(edge.rule.accesses):
+                        self._first.setdefault((words, access.protocols), (index, number))
+        return self._first.get(key)
 
     def subnet_texts(self) -> Iterable[str]:
         """Every approved subnet route of the tailnet."""

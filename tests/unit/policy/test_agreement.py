@@ -29,6 +29,11 @@ def _views(compiled: CompiledPolicy, node_id: int) -> Any:
     )
 
 
+def _unordered(views: Any) -> Any:
+    """Views with the filter's rules in one order: a filter accepts alike in any."""
+    return None if views is None else (sorted(views[0], key=repr), *views[1:])
+
+
 def _ids(compiled: CompiledPolicy) -> list[int]:
     return sorted(placed.node.id for placed in compiled.members.each(compiled.members.all))
 
@@ -107,7 +112,8 @@ def test_following_changes_equals_compiling_from_scratch(
         for node_id in current:
             view = _views(followed, node_id)
             assert view == _views(scratch, node_id)
-            assert node_id in touched or view == before.get(node_id), "a view changed and nobody was told"
+            told = node_id in touched
+            assert told or _unordered(view) == _unordered(before.get(node_id)), "a view changed and nobody was told"
 
 
 @PATIENT
