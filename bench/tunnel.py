@@ -163,7 +163,7 @@ def save(found: dict[str, dict[str, Samples]], about: dict[str, str], load: list
         },
     }
     (options.results / "tunnel.json").write_text(json.dumps(report, indent=1) + "\n")
-    pages = "\n\n".join(markdown_table(table(topology, results)) for topology, results in found.items())
+    pages = "\n\n".join(markdown_table(table(topology, results)) for topology, results in found.items() if results)
     facts = ", ".join(f"{name} {what}" for name, what in about.items())
     (options.results / "tunnel.md").write_text(
         f"{pages}\n\nMedian (least–greatest) of {options.rounds} interleaved rounds of {options.seconds} s; × is the ratio to "
@@ -218,10 +218,10 @@ def main() -> int:
                             f"round {number} {topology} {name} ({time.monotonic() - began_s:.0f} s): {values}",
                             flush=True,
                         )
+                save(found, about, load, options)  # after each round: a run that is cut short leaves what it found
     except BuriError as error:
         print(f"bench/tunnel.py: {error}", file=sys.stderr)
         return error.exit_code
-    save(found, about, load, options)
     for topology, results in found.items():
         if results:
             print("\n" + text_table(table(topology, results)))
