@@ -22,7 +22,7 @@ from collections import defaultdict
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
+from shutil import which
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
 
@@ -143,7 +143,9 @@ def chart(found: dict[str, dict[str, Samples]], about: dict[str, str], rounds: i
     return svg_chart("Buri beside its neighbours", panels, footer)
 
 
-def save(found: dict[str, dict[str, Samples]], about: dict[str, str], load: list[float], options: Any) -> None:
+def save(
+    found: dict[str, dict[str, Samples]], about: dict[str, str], load: list[float], options: argparse.Namespace
+) -> None:
     """JSON, Markdown and SVG into the results directory."""
     options.results.mkdir(parents=True, exist_ok=True)
     report = {
@@ -172,6 +174,46 @@ def save(found: dict[str, dict[str, Samples]], about: dict[str, str], load: list
     (options.results / "tunnel.svg").write_text(chart(found, about, options.rounds))
 
 
+class Bench:
+    """The rounds of one run, and what they found."""
+
+    def __init__(self, options: argparse.Namespace, names: list[str], topologies: list[str]) -> None:
+        self.options = options
+        self.about = versions()
+        self.found: dict[str, dict[str, Samples]] = {topology: {} for topology in topologies}
+        self.load: list[float] = []
+        self.failures = 0
+        self._order = [
+            (topology, name)
+            for topology in topologies
+            for name in names
+            if topology != "relay" or name in contenders.BY_RELAY
+        ]
+
+    def run(self) -> None:
+        """All rounds, a line printed for each run; what is known is saved after each round, for a run may be cut short."""
+        with tempfile.TemporaryDirectory(prefix="buri-bench-") as directory:
+            for number in range(1, self.options.rounds + 1):
+                for topology, name in self._order:
+                    self._one(f"round {number} {topology} {name}", topology, name, Path(directory))
+                save(self.found, self.about, self.load, self.options)
+
+    def _one(self, title: str, topology: str, name: str, directory: Path) -> None:
+        self.load.append(round(os.getloadavg()[0], 2))
+        began_s = time.monotonic()
+        try:
+            samples = measure(name, topology, self.options.seconds, directory)
+        except BuriError as error:
+            self.failures += 1
+            print(f"{title} FAILED: {error}", file=sys.stderr, flush=True)
+            return
+        kept = self.found[topology].setdefault(name, defaultdict(list))
+        for key, sample in samples.items():
+            kept[key].append(sample)
+        values = " ".join(f"{key} {one.value:.2f}{'' if one.quiet else '*'}" for key, one in samples.items())
+        print(f"{title} ({time.monotonic() - began_s:.0f} s): {values}", flush=True)
+
+
 def main() -> int:
     """Run the rounds, print a line each, then the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -186,47 +228,21 @@ def main() -> int:
     names, topologies = options.only.split(","), options.topologies.split(",")
     if unknown := [*({*names} - contenders.CONTENDERS.keys()), *({*topologies} - {*TOPOLOGIES})]:
         parser.error(f"there is no {', '.join(unknown)}")
-    if (reason := why_not()) is not None:
+    reason = why_not() or next((f"{tool} is missing." for tool in ("iperf3", "ethtool") if not which(tool)), None)
+    if reason is not None:
         print(f"bench/tunnel.py cannot run here: {reason}", file=sys.stderr)
         return 3
-    found: dict[str, dict[str, Samples]] = {topology: {} for topology in topologies}
-    failures = 0
-    load: list[float] = []
     try:
-        about = versions()
-        with tempfile.TemporaryDirectory(prefix="buri-bench-") as directory:
-            for number in range(1, options.rounds + 1):
-                for topology in topologies:
-                    for name in names:
-                        if topology == "relay" and name not in contenders.BY_RELAY:
-                            continue
-                        load.append(round(os.getloadavg()[0], 2))
-                        began_s = time.monotonic()
-                        try:
-                            samples = measure(name, topology, options.seconds, Path(directory))
-                        except BuriError as error:
-                            failures += 1
-                            print(f"round {number} {topology} {name} FAILED: {error}", file=sys.stderr, flush=True)
-                            continue
-                        kept = found[topology].setdefault(name, defaultdict(list))
-                        for key, sample in samples.items():
-                            kept[key].append(sample)
-                        values = " ".join(
-                            f"{key} {one.value:.2f}{'' if one.quiet else '*'}" for key, one in samples.items()
-                        )
-                        print(
-                            f"round {number} {topology} {name} ({time.monotonic() - began_s:.0f} s): {values}",
-                            flush=True,
-                        )
-                save(found, about, load, options)  # after each round: a run that is cut short leaves what it found
+        bench = Bench(options, names, topologies)
+        bench.run()
     except BuriError as error:
         print(f"bench/tunnel.py: {error}", file=sys.stderr)
         return error.exit_code
-    for topology, results in found.items():
+    for topology, results in bench.found.items():
         if results:
             print("\n" + text_table(table(topology, results)))
-    print(f"\nWritten to {options.results}. Load average before the runs: {min(load)}–{max(load)}.")
-    return 1 if failures else 0
+    print(f"\nWritten to {options.results}. Load average before the runs: {min(bench.load)}–{max(bench.load)}.")
+    return 1 if bench.failures else 0
 
 
 if __name__ == "__main__":

@@ -9,10 +9,10 @@ from buri.wire.noise import (
     RECORD,
     RESPONSE,
     RESPONSE_BODY_BYTES,
+    Agreement,
     Direction,
     Handshake,
     MessageReader,
-    agree,
     build_initiation,
 )
 
@@ -21,10 +21,10 @@ class NoiseClient:
     """One connection's; `ephemeral` must be fresh for each."""
 
     def __init__(self, machine: MachinePrivate, server: MachinePublic, version: int, ephemeral: MachinePrivate) -> None:
-        self._machine = machine
+        self._machine = Agreement(machine)
         self._server = server
         self._version = version
-        self._ephemeral = ephemeral
+        self._ephemeral = Agreement(ephemeral)
         self._state = Handshake(version, server.raw)
         self._reader = MessageReader()
         self._send: Direction | None = None
@@ -37,10 +37,10 @@ class NoiseClient:
 
     def initiation(self) -> bytes:
         """The first message, 101 bytes; once."""
-        own = self._ephemeral.public().raw
+        own = self._ephemeral.public
         self._state.mix_hash(own)
-        body = own + self._state.seal(agree(self._ephemeral, self._server.raw), self._machine.public().raw)
-        body += self._state.seal(agree(self._machine, self._server.raw), b"")
+        body = own + self._state.seal(self._ephemeral.agree(self._server.raw), self._machine.public)
+        body += self._state.seal(self._machine.agree(self._server.raw), b"")
         return build_initiation(self._version, body)
 
     def receive(self, data: bytes) -> bytes:
@@ -70,6 +70,6 @@ class NoiseClient:
     def _finish(self, body: bytes) -> None:
         theirs = body[:KEY_BYTES]
         self._state.mix_hash(theirs)
-        self._state.mix_key(agree(self._ephemeral, theirs))
-        self._state.open(agree(self._machine, theirs), body[KEY_BYTES:])
+        self._state.mix_key(self._ephemeral.agree(theirs))
+        self._state.open(self._machine.agree(theirs), body[KEY_BYTES:])
         self._send, self._receive = self._state.split()

@@ -8,10 +8,10 @@ from buri.wire.noise import (
     RECORD,
     RESPONSE,
     TAG_BYTES,
+    Agreement,
     Direction,
     Handshake,
     MessageReader,
-    agree,
     build_message,
     parse_initiation,
 )
@@ -32,16 +32,17 @@ class NoiseServer:
     def accept(self, initiation: bytes) -> bytes:
         """Take the client's first message, return our response; raises WireError."""
         self.version, body = parse_initiation(initiation)
-        state = Handshake(self.version, self._private.public().raw)
+        private, ephemeral = Agreement(self._private), Agreement(self._ephemeral)
+        state = Handshake(self.version, private.public)
         theirs = body[:KEY_BYTES]
         state.mix_hash(theirs)
         end = KEY_BYTES + KEY_BYTES + TAG_BYTES
-        machine = state.open(agree(self._private, theirs), body[KEY_BYTES:end])
-        state.open(agree(self._private, machine), body[end:])
-        own = self._ephemeral.public().raw
+        machine = state.open(private.agree(theirs), body[KEY_BYTES:end])
+        state.open(private.agree(machine), body[end:])
+        own = ephemeral.public
         state.mix_hash(own)
-        state.mix_key(agree(self._ephemeral, theirs))
-        answer = own + state.seal(agree(self._ephemeral, machine), b"")
+        state.mix_key(ephemeral.agree(theirs))
+        answer = own + state.seal(ephemeral.agree(machine), b"")
         self._receive, self._send = state.split()
         self.machine = MachinePublic(machine)
         return build_message(RESPONSE, answer)

@@ -73,7 +73,10 @@ def _iperf3(sender: Host, receiver: Host, address: str, words: Sequence[str], se
             "iperf3", "-c", address, "-t", str(seconds), "-J", "--get-server-output", *words,
             check=False, timeout_s=seconds + 40.0,
         )  # fmt: skip
-        report: dict[str, object] = json.loads(done.stdout)
+        try:
+            report: dict[str, object] = json.loads(done.stdout)
+        except ValueError as error:
+            raise LabError(f"iperf3 to {address} gave no report: {(done.stdout + done.stderr)[-400:]}") from error
         if "error" in report:
             raise LabError(f"iperf3 to {address}: {report['error']}")
         return report

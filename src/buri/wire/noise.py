@@ -138,13 +138,19 @@ def parse_initiation(data: bytes) -> tuple[int, bytes]:
     return int.from_bytes(data[:2], "big"), data[5:]
 
 
-def agree(private: PrivateKey, public: bytes) -> bytes:
-    """The shared secret of two keys (RFC 7748); raises WireError for a key of low order."""
-    try:
-        own = X25519PrivateKey.from_private_bytes(private.raw)
-        return own.exchange(X25519PublicKey.from_public_bytes(public))
-    except ValueError as error:
-        raise WireError("The other side gave a key of low order.") from error
+class Agreement:
+    """A private key made ready once for all that a handshake does with it: making ready costs as much as agreeing."""
+
+    def __init__(self, private: PrivateKey) -> None:
+        self._own = X25519PrivateKey.from_private_bytes(private.raw)
+        self.public = self._own.public_key().public_bytes_raw()
+
+    def agree(self, public: bytes) -> bytes:
+        """The shared secret with another's public key (RFC 7748); raises WireError for a key of low order."""
+        try:
+            return self._own.exchange(X25519PublicKey.from_public_bytes(public))
+        except ValueError as error:
+            raise WireError("The other side gave a key of low order.") from error
 
 
 def _expand(chain: bytes, secret: bytes) -> tuple[bytes, bytes]:

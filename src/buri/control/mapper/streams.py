@@ -53,6 +53,11 @@ class Stream:
         self._keepalive_due = True
         self.wake()
 
+    @property
+    def waits(self) -> bool:
+        """Whether `next` sleeps until it is woken."""
+        return self._waiter is not None and not self._waiter.done()
+
     def wake(self) -> None:
         """There may be something to read."""
         if self._waiter is not None and not self._waiter.done():
@@ -111,6 +116,8 @@ class Mapper:
         lone = only.pop() if len(only) == 1 else 0
         lone_is_concerned = any(entry.fields & ~Fields.SELF_KNOWS for entry in entries)
         for node_id, stream in self._streams.items():
+            if not stream.waits:
+                continue  # it reads on without being told; in a ramp most do
             if node_id == lone:
                 concerned = lone_is_concerned
             else:
