@@ -41,6 +41,7 @@ VERBS = {
     "daemon": "Run the node's daemon (the same as burid)",
     "server": "Run a control server",
     "admin": "Administer a control server",
+    "policy": "Check a policy file",
     "relay": "Run a relay",
 }
 

@@ -6,15 +6,15 @@ gets to some address of the destination.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 from buri.policy.flows import Endpoint, admits, endpoints, holder
 from buri.policy.members import Placed
 from buri.policy.model import AccessTest, SshTest
 from buri.policy.names import Names, UnknownNameError
-from buri.policy.ports import DEFAULT_PROTOCOLS, parse_protocol
+from buri.policy.ports import DEFAULT_PROTOCOLS, Ports, parse_protocol
 from buri.policy.problems import Faults
-from buri.policy.reach import Reach
+from buri.policy.reach import INTERNET_SPANS, Reach
 from buri.policy.selectors import INTERNET, SELF, Kind, Selector
 from buri.policy.ssh import ssh_rules
 
@@ -44,16 +44,29 @@ def _access_failures(test: AccessTest, reach: Reach, names: Names) -> Iterator[s
         return
     if not test.accept and not test.deny:
         yield "neither accept nor deny is given"
-    for wanted, words in ((True, test.accept), (False, test.deny)):
+    for accept, words in ((True, test.accept), (False, test.deny)):
         for word in words:
-            try:
-                dsts, port = _destination(word, reach, names)
-            except ValueError as error:
-                yield str(error)
-                continue
-            allowed = all(_passes(one, dsts, port, protocols, reach) for one in sources)
-            if allowed != wanted:
-                yield f"{test.src} -> {word}: {'to be accepted, but denied' if wanted else 'to be denied, but accepted'}"
+            for reason in _judge(word, sources, protocols, reach, names, accept=accept):
+                yield f"{test.src} -> {reason}"
+
+
+def _judge(
+    word: str, sources: list[Endpoint], protocols: tuple[int, ...], reach: Reach, names: Names, *, accept: bool
+) -> Iterator[str]:
+    """What is wrong with one destination. Every source must get there, or none may."""
+    try:
+        dsts, ports = _destination(word, reach, names, wide=not accept)
+    except ValueError as error:
+        yield str(error)
+        return
+    passing = [
+        any(admits(edge, one, dst, span, protocols, reach) for dst in dsts for span in ports for edge in reach.edges)
+        for one in sources
+    ]
+    if accept and not all(passing):
+        yield f"{word}: to be accepted, but denied"
+    if not accept and any(passing):
+        yield f"{word}: to be denied, but accepted"
 
 
 def _source(word: str, names: Names) -> Selector:
@@ -75,26 +88,24 @@ def _addresses(selector: Selector, reach: Reach) -> Iterator[Endpoint]:
         yield from endpoints(placed)
 
 
-def _destination(word: str, reach: Reach, names: Names) -> tuple[list[Endpoint], int]:
-    """One host and one port; raises ValueError for anything wider, as the service refuses it."""
+def _destination(word: str, reach: Reach, names: Names, *, wide: bool) -> tuple[list[Endpoint], tuple[Ports, ...]]:
+    """A destination and its ports; raises ValueError. Unless `wide` it is one host and one port, as the service asks."""
     try:
         selector, ports = names.target(word)
     except UnknownNameError as error:
         raise ValueError(f'dst="{word}": {error}') from None
-    if len(ports) != 1 or ports[0].first != ports[0].last:
+    if not wide and (len(ports) != 1 or ports[0].first != ports[0].last):
         raise ValueError(f'dst="{word}": a test names one port')
-    if selector.kind is Kind.EVERYONE or selector.name in (INTERNET, SELF) or "/" in selector.name:
+    network = len(selector.prefixes) > 1 or "/" in selector.name
+    network = network or any(prefix.prefixlen != prefix.max_prefixlen for prefix in selector.prefixes)
+    if not wide and (network or selector.kind is Kind.EVERYONE or selector.name in (INTERNET, SELF)):
         raise ValueError(f'dst="{word}": a test names a host, not a network')
-    if any(prefix.prefixlen != prefix.max_prefixlen for prefix in selector.prefixes) or len(selector.prefixes) > 1:
-        raise ValueError(f'dst="{word}": a test names a host, not a network')
+    if selector.name == INTERNET:
+        return [Endpoint(one, None) for one in INTERNET_SPANS], ports
     dsts = list(_addresses(selector, reach))
     if not dsts:
         raise ValueError(f'dst="{word}": nobody in this tailnet')
-    return dsts, ports[0].first
-
-
-def _passes(src: Endpoint, dsts: Iterable[Endpoint], port: int, protocols: tuple[int, ...], reach: Reach) -> bool:
-    return any(admits(edge, src, dst, port, protocols, reach) for dst in dsts for edge in reach.edges)
+    return dsts, ports
 
 
 def _ssh_failures(test: SshTest, reach: Reach, names: Names) -> Iterator[str]:

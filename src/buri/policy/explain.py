@@ -12,7 +12,7 @@ import msgspec
 from buri.policy.flows import Endpoint, admits, endpoints, is_open, is_source, is_target, joined_by_self
 from buri.policy.members import Placed
 from buri.policy.model import Rule
-from buri.policy.ports import DEFAULT_PROTOCOLS
+from buri.policy.ports import DEFAULT_PROTOCOLS, Ports
 from buri.policy.reach import Edge, Reach
 from buri.wire.hujson import Document
 
@@ -61,15 +61,16 @@ def explain(
     `dst` is a node, or an address behind a router.
     """
     wanted = protocols or DEFAULT_PROTOCOLS
+    ports = None if port is None else Ports(port, port)
     dsts = [dst] if isinstance(dst, Endpoint) else list(endpoints(dst))
     pairs = [(one, other) for one in endpoints(src) for other in dsts]
-    rules = tuple(edge.rule for edge in reach.edges if any(admits(edge, a, b, port, wanted, reach) for a, b in pairs))
+    rules = tuple(edge.rule for edge in reach.edges if any(admits(edge, a, b, ports, wanted, reach) for a, b in pairs))
     if rules:
         return Explanation(True, rules)
     best: tuple[int, Rule, Lack] | None = None
     for edge in reach.edges:
         for a, b in pairs:
-            lack = _lack(edge, a, b, port, wanted, reach)
+            lack = _lack(edge, a, b, ports, wanted, reach)
             if lack is not None:
                 score = list(Lack).index(lack)
                 if best is None or score < best[0]:
@@ -78,7 +79,7 @@ def explain(
 
 
 def _lack(
-    edge: Edge, src: Endpoint, dst: Endpoint, port: int | None, protocols: tuple[int, ...], reach: Reach
+    edge: Edge, src: Endpoint, dst: Endpoint, port: Ports | None, protocols: tuple[int, ...], reach: Reach
 ) -> Lack | None:
     """What an edge that does not admit a packet lacks; None when it has nothing to do with it."""
     by_self, by_source = joined_by_self(edge, src, dst, reach), is_source(edge, src, reach)

@@ -33,9 +33,9 @@ def holder(one: Span, reach: Reach) -> Placed | None:
 
 
 def admits(
-    edge: Edge, src: Endpoint, dst: Endpoint, port: int | None, protocols: tuple[int, ...], reach: Reach
+    edge: Edge, src: Endpoint, dst: Endpoint, port: Ports | None, protocols: tuple[int, ...], reach: Reach
 ) -> bool:
-    """Whether an edge lets one address reach another at a port (None: at any), with one of some protocols."""
+    """Whether an edge lets one address reach another at any of some ports (None: of all), with one of some protocols."""
     by_self, by_source = joined_by_self(edge, src, dst, reach), is_source(edge, src, reach)
     for access in edge.rule.accesses:
         if access.protocols and not set(access.protocols) & set(protocols):
@@ -50,9 +50,9 @@ def admits(
     return False
 
 
-def is_open(ports: tuple[Ports, ...], port: int | None) -> bool:
-    """Whether a port is among some ranges; None asks for any."""
-    return bool(ports) if port is None else any(one.first <= port <= one.last for one in ports)
+def is_open(ports: tuple[Ports, ...], wanted: Ports | None) -> bool:
+    """Whether any of the wanted ports is among some ranges; None asks for any."""
+    return bool(ports) if wanted is None else any(one.overlaps(wanted) for one in ports)
 
 
 def joined_by_self(edge: Edge, src: Endpoint, dst: Endpoint, reach: Reach) -> bool:
