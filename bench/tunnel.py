@@ -109,7 +109,7 @@ def versions() -> dict[str, str]:
     for name, words in commands.items():
         try:
             said = subprocess.run(words, capture_output=True, text=True, check=False, timeout=10)
-            found[name] = (said.stdout or said.stderr).strip().partition("\n")[0]
+            found[name] = (said.stdout or said.stderr).strip().partition("\n")[0].partition("-ERR")[0]
         except OSError:
             found[name] = "missing"
     return found

@@ -58,11 +58,17 @@ class Metric:
     more_is_better: bool = True
 
 
-def ratio(one: Summary | None, base: Summary | None) -> str:
-    """`×1.50`, or nothing where there is nothing to compare."""
-    if one is None or base is None or not base.median:
+def ratio(one: Sequence[Sample], base: Sequence[Sample]) -> str:
+    """`×1.50`, or nothing where there is nothing to compare.
+
+    Like is compared with like: the quiet runs when both have some, else all runs of both, marked with a *.
+    """
+    quiet = [[sample.value for sample in samples if sample.quiet] for samples in (one, base)]
+    mark = "" if all(quiet) else "*"
+    mine, theirs = ([sample.value for sample in samples] for samples in (one, base)) if mark else quiet
+    if not mine or not theirs or not statistics.median(theirs):
         return ""
-    return f"×{one.median / base.median:.2f}"
+    return f"×{statistics.median(mine) / statistics.median(theirs):.2f}{mark}"
 
 
 Results = Mapping[str, Mapping[str, Sequence[Sample]]]  # contender → metric key → samples
@@ -72,13 +78,15 @@ def rows(metrics: Sequence[Metric], results: Results, base: str) -> list[list[st
     """A heading row, then a row a metric: each contender's summary and, but for the base's own, its ratio to `base`."""
     table = [["", *results]]
     for metric in metrics:
-        found = {name: summarize(samples.get(metric.key, ())) for name, samples in results.items()}
         cells = [metric.heading]
-        for name, summary in found.items():
+        base_samples = results.get(base, {}).get(metric.key, ())
+        for name, found in results.items():
+            samples = found.get(metric.key, ())
+            summary = summarize(samples)
             if summary is None:
                 cells.append("–")
             else:
-                more = "" if name == base else ratio(summary, found.get(base))
+                more = "" if name == base else ratio(samples, base_samples)
                 cells.append(f"{summary.text(metric.digits)} {more}".rstrip())
         table.append(cells)
     return table

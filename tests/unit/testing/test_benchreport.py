@@ -37,8 +37,15 @@ def test_runs_that_were_all_disturbed_count_and_are_marked() -> None:
 
 def test_no_runs_have_no_summary_and_no_ratio() -> None:
     assert summarize([]) is None
-    assert ratio(None, summarize([Sample(1)])) == ""
-    assert ratio(summarize([Sample(1)]), summarize([Sample(0)])) == ""
+    assert ratio([], [Sample(1)]) == ""
+    assert ratio([Sample(1)], []) == ""
+    assert ratio([Sample(1)], [Sample(0)]) == ""
+
+
+def test_a_ratio_never_sets_a_disturbed_run_beside_a_quiet_one() -> None:
+    base = [Sample(2), Sample(1, 0.9), Sample(1, 0.8)]
+    assert ratio([Sample(6), Sample(3, 0.9)], base) == "×3.00"
+    assert ratio([Sample(3, 0.9)], base) == "×3.00*"
 
 
 def test_the_table_sets_each_contender_beside_the_base() -> None:
