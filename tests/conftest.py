@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -36,7 +35,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture
-def lab(tmp_path: Path) -> Iterator[Lab]:
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     """A small internet, gone after the test; its logs stay in pytest's temporary directory."""
-    with Lab(tmp_path / "lab") as made:
+    with Lab(tmp_path_factory.mktemp("lab")) as made:  # a short path: sockets live in it
         yield made

@@ -17,7 +17,7 @@ class Tailscaled(NodeCommands):
         self.host = host
         self.state = host.directory / "tailscale"
         self.state.mkdir(exist_ok=True)
-        self.socket = self.state / "tailscaled.sock"
+        self.socket = host.directory / "tailscaled.sock"  # as short as can be: a socket's path ends at 107 bytes
         self.userspace = userspace
         self.process = self.start()
 
