@@ -79,7 +79,7 @@ def test_where_a_router_eats_long_packets_without_a_word_every_byte_still_passes
     for home in pair.homes:
         home.router.nft(
             "table ip narrow {\n chain forward { type filter hook forward priority -200\n"
-            " meta l4proto udp meta length > 1300 drop\n }\n}\n"
+            " meta l4proto 17 meta length > 1300 drop\n }\n}\n"
         )
     direct_line(pair.one.ping(pair.other.address(), count=20))
 

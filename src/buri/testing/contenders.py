@@ -19,10 +19,10 @@ from buri.testing.wireguardgo import start_wireguard_go
 _WIRE = ("tso", "off", "gso", "off", "tx-udp-segmentation", "off", "gro", "on")
 _NO_UDP = """table inet bench {
   chain in { type filter hook input priority 0
-    iifname eth0 meta l4proto udp drop
+    iifname eth0 meta l4proto 17 drop
   }
   chain out { type filter hook output priority 0
-    oifname eth0 meta l4proto udp drop
+    oifname eth0 meta l4proto 17 drop
   }
 }
 """

@@ -350,7 +350,7 @@ table inet fw {{
   chain input {{
     type filter hook input priority filter
     iifname wan ct state new icmp type echo-request accept
-    iifname wan ct state new ip6 nexthdr ipv6-icmp accept
+    iifname wan ct state new ip6 nexthdr 58 accept
     iifname wan ct state new drop
   }}
   chain forward {{

@@ -59,7 +59,7 @@ def send_checked(host: Host, address: str, port: int, size_bytes: int, *, seed: 
 def block_udp(homes: tuple[Home, Home], *, on: bool) -> None:
     """Drop UDP between two homes' public addresses, as a strict firewall would; relays and servers stay in reach."""
     for mine, other in (homes, homes[::-1]):
-        rules = f"ip saddr {other.public} meta l4proto udp drop\n ip daddr {other.public} meta l4proto udp drop"
+        rules = f"ip saddr {other.public} meta l4proto 17 drop\n ip daddr {other.public} meta l4proto 17 drop"
         chains = "\n".join(
             f"chain {hook} {{ type filter hook {hook} priority -300\n {rules if on else ''}\n }}"
             for hook in ("prerouting", "forward")
