@@ -17,8 +17,8 @@ LIBRARY = "lib_engine.dylib" if sys.platform == "darwin" else "lib_engine.so"
 
 
 def cargo() -> str | None:
-    """Where cargo is: on PATH, or where rustup puts it."""
-    return shutil.which("cargo") or shutil.which("cargo", path=os.path.expanduser("~/.cargo/bin"))
+    """Where cargo is: where rustup puts it, else on PATH."""
+    return shutil.which("cargo", path=os.path.expanduser("~/.cargo/bin")) or shutil.which("cargo")
 
 
 def main() -> int:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
 import time
 from pathlib import Path
+
+from build_engine import cargo
 
 ROOT = Path(__file__).resolve().parents[1]
 BIN = ROOT / ".venv/bin"
@@ -27,9 +28,7 @@ def main() -> int:
         checks.append(("stubs", [str(BIN / "stubtest"), "buri.engine._engine"]))
     else:
         print("left out — stubs: the engine's binary is not built (make engine).")
-    home = Path.home() / ".cargo/bin/cargo"
-    tool = str(home) if home.exists() else shutil.which("cargo")
-    if tool:
+    if tool := cargo():
         checks.append(("Rust format", [tool, "fmt", "--check"]))
         checks.append(("Rust lint", [tool, "clippy", "--quiet", "--locked", "--all-targets", "--", "-D", "warnings"]))
     failed = []

@@ -9,13 +9,10 @@ import sys
 import time
 from pathlib import Path
 
+from build_engine import cargo
+
 ROOT = Path(__file__).resolve().parents[1]
 PYTEST = [str(ROOT / ".venv/bin/pytest")]
-
-
-def cargo() -> str | None:
-    home = Path.home() / ".cargo/bin/cargo"
-    return str(home) if home.exists() else shutil.which("cargo")
 
 
 def main() -> int:

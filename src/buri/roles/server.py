@@ -63,7 +63,7 @@ async def _serve(config: ServerConfig) -> None:
         _prepare(config.state_dir)
         certificate, name = await loop.run_in_executor(None, _certificate, config)
         more = read_derp_map(config.derp_map) if config.derp_map is not None else None
-        own = await _own_relay(config, name) if config.relay else None
+        own = _own_relay(config, name) if config.relay else None
         settings = Settings(url=config.url)
         if config.base_domain is not None:
             settings = Settings(url=config.url, base_domain=config.base_domain)
@@ -149,7 +149,7 @@ def _certificate(config: ServerConfig) -> tuple[Certificate | None, str]:
     return Certificate(chain, key), pin(chain)
 
 
-async def _own_relay(config: ServerConfig, certificate: str) -> OwnRelay:
+def _own_relay(config: ServerConfig, certificate: str) -> OwnRelay:
     """What clients are told of our relay. A host name is left to them to resolve; an address is given as it is."""
     addresses: tuple[IPAddress, ...] = ()
     host = config.host
