@@ -1,6 +1,7 @@
 """The demo: a small internet of namespaces, a server, two homes behind their own NATs, and a mesh between them.
 
-`make demo` runs it; `make demo KEEP=1` leaves the mesh running, `tools/demo.py --end` takes it away again.
+`make demo` runs it; `make demo KEEP=1` leaves the mesh running, `tools/demo.py --end` takes it away again. An ordinary user
+gets the same in a user namespace, where a /dev/net/tun of mode 0666 lets them.
 """
 
 from __future__ import annotations
@@ -20,14 +21,18 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from buri.core.errors import BuriError
-from buri.testing.lab import PRIVATE_SERVER, Host, Lab, LabError, wait_until
+from buri.core.errors import BuriError, NotPermittedError
+from buri.testing import ordinaryuser
+from buri.testing.lab import PRIVATE_SERVER, Home, Host, Lab, LabError, in_user_namespace, wait_until
 from buri.testing.ourpeers import Burid, BuriServer
 from buri.testing.traffic import block_udp
 
 ROOT = Path(__file__).resolve().parents[1]
 BIN = ROOT / ".venv/bin"
-PLACE = ROOT / "build/demo"
+if os.access(ROOT, os.W_OK):
+    PLACE = ROOT / "build/demo"
+else:  # somebody else's checkout
+    PLACE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "buri/demo"
 RATE = "60mbit"
 URL = f"http://{PRIVATE_SERVER}:8080"
 
@@ -112,7 +117,7 @@ def show(text: str) -> None:
         print(f"    {line}", flush=True)
 
 
-def run(lab: Lab) -> None:
+def run(lab: Lab, *, measured: bool) -> None:
     with step("laying out a small internet: a server, two homes behind NATs, 60 Mbit/s each"):
         server = lab.public_host("server", number=1, private=PRIVATE_SERVER)
         tokyo = lab.home("tokyo", rate=RATE, server=server)
@@ -139,13 +144,21 @@ def run(lab: Lab) -> None:
     if len(hops) != 1 or bob_address not in hops[0]:
         raise LabError(f"traceroute should show one hop, {bob_address}, and shows {len(hops)}.")
     print()
+    if measured:
+        measure_all(alice, bob, (tokyo, osaka))
+    tell_what_next(lab, (alice, bob), service)
+
+
+def measure_all(alice: Burid, bob: Burid, homes: tuple[Home, Home]) -> None:
+    """The table: bare, direct and by the relay."""
+    bob_address = bob.address()
     ways = []
     with step("measuring bare (a forwarded port on osaka's router)"):
-        ways.append(measure("bare, by a forwarded port", alice.host, bob.host, osaka.public, 5201))
+        ways.append(measure("bare, by a forwarded port", alice.host, bob.host, homes[1].public, 5201))
     with step("measuring the mesh, direct"):
         ways.append(measure("Buri, direct", alice.host, bob.host, bob_address, 5202))
     with step("forbidding UDP between the homes, waiting for the relay"):
-        block_udp((tokyo, osaka), on=True)
+        block_udp(homes, on=True)
         wait_until(
             "traffic by the relay",
             lambda: "via DERP" in alice.cli("ping", "-c", "1", "--until-direct=false", bob_address, check=False),
@@ -155,20 +168,31 @@ def run(lab: Lab) -> None:
         ways.append(measure("Buri, by the relay", alice.host, bob.host, bob_address, 5203))
     print("\n  alice$ buri status")
     show(alice.cli("status"))
-    block_udp((tokyo, osaka), on=False)
+    block_udp(homes, on=False)
     print(f"\n  {'':28}{'mean latency':>14}{'throughput':>16}{'of bare':>10}")
     for way in ways:
         share = f"{100 * way.mbit_s / ways[0].mbit_s:.1f} %"
         print(f"  {way.name:28}{way.latency_ms:>11.2f} ms{way.mbit_s:>9.1f} Mbit/s{share:>10}")
+
+
+def enter_from_outside(host: Host) -> str:
+    """The words that put a person's command into a host; an ordinary user passes by way of the user namespace."""
+    by_way = ["--user", "--preserve-credentials"] if in_user_namespace() else []
+    first, *more = host.enter()
+    return " ".join([first, *by_way, *more])
+
+
+def tell_what_next(lab: Lab, nodes: tuple[Burid, Burid], service: BuriServer) -> None:
+    """How to play with a mesh that is kept, or what to try next."""
     if lab.keep:
         pids = [host.pid for host in lab.hosts.values()]
         pids += [process.popen.pid for host in lab.hosts.values() for process in host.processes]
         (PLACE / "pids").write_text(" ".join(map(str, pids)))
         print("\nIt is still running. Play with it:")
-        for node in (alice, bob):
-            print(f"  {' '.join(node.host.enter())} {BIN}/buri --socket={node.socket} status")
-        print(f"  {' '.join(alice.host.enter())} ping {bob_address}")
-        print(f"  {' '.join(server.enter())} {BIN}/buri admin --state-dir={service.state} nodes list")
+        for node in nodes:
+            print(f"  {enter_from_outside(node.host)} {BIN}/buri --socket={node.socket} status")
+        print(f"  {enter_from_outside(nodes[0].host)} ping {nodes[1].address()}")
+        print(f"  {enter_from_outside(service.host)} {BIN}/buri admin --state-dir={service.state} nodes list")
         print(f"End it: {BIN}/python tools/demo.py --end")
     else:
         print("\nWhat next:")
@@ -202,15 +226,21 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--keep", action="store_true", help="leave the mesh running")
     parser.add_argument("--end", action="store_true", help="take a kept mesh away")
+    parser.add_argument("--brief", action="store_true", help="join and ping, and measure nothing")
     options = parser.parse_args()
     if options.end:
         return end()
+    if words := ordinaryuser.words():
+        if reason := ordinaryuser.why_not():
+            print(f"✗ The demo cannot run: {reason}", file=sys.stderr)
+            return NotPermittedError.exit_code
+        os.execvp(words[0], [*words, sys.executable, *sys.argv])
     end_quietly()
     began = time.monotonic()
     try:
         with Lab(PLACE, keep=options.keep) as lab:
             try:
-                run(lab)
+                run(lab, measured=not options.brief)
             except BaseException:
                 lab.close()
                 raise

@@ -3,9 +3,14 @@
 # Everything else stays inside the checkout. Prints one line per step; logs are in build/logs.
 set -eu
 cd "$(dirname "$0")/.."
-mkdir -p build/logs
 say() { printf '%s\n' "buri: $*"; }
 die() { say "$*" >&2; exit 1; }
+if [ ! -w . ]; then
+    [ -e .venv/.synced ] || die "this checkout belongs to $(stat -c %U .), who has not set it up: let them type \`make setup\`, or clone it yourself."
+    say "this checkout belongs to $(stat -c %U .): using it as they set it up."
+    exit 0
+fi
+mkdir -p build/logs
 step() { # step NAME LOG COMMAND…: run it, keep its output in the log, show that it goes on
     name=$1 log=build/logs/$2.log; shift 2
     say "$name …"

@@ -2,6 +2,7 @@
 
 A host is a holder process with a network, mount and host-name namespace of its own (an overlay on /etc, a fresh /run), so
 nothing a daemon writes there reaches the machine. Nothing has a global name: when its holder dies, a host is gone.
+In a user namespace (`ordinaryuser`) /etc is a copy: what root owns below an overlay could not be written there.
 
 Topology: a bridge `core` (203.0.113.0/24, 2001:db8::/64) that public hosts and home routers plug into; a home is a router
 with masquerade and a firewall as real ones have (new packets from outside are dropped, the router's own input included:
@@ -25,6 +26,7 @@ from typing import Self
 from buri.core.errors import BuriError, NotPermittedError, SystemFault
 
 PUBLIC_PREFIX = "203.0.113"
+TUN = "/dev/net/tun"
 PRIVATE_SERVER = "10.77.0.1"  # real clients take plain HTTP from private addresses only
 
 
@@ -38,12 +40,32 @@ def why_not() -> str | None:
         return "network namespaces need Linux."
     if os.geteuid() != 0:
         return "network namespaces need root (run as root, or inside `unshare -Urnm`)."
-    if not Path("/dev/net/tun").exists():
-        return "/dev/net/tun is missing: the kernel has no TUN device."
+    return why_no_tun() or missing_programs()
+
+
+def why_no_tun() -> str | None:
+    """One sentence why this user can open no TUN device, None when they can."""
+    if not Path(TUN).exists():
+        return f"{TUN} is missing: the kernel has no TUN device."
+    if not os.access(TUN, os.R_OK | os.W_OK):
+        return f"{TUN} is not open to this user: let root type `chmod 0666 {TUN}`, as distributions ship it."
+    return None
+
+
+def missing_programs() -> str | None:
+    """One sentence that names the programs the lab lacks, None when it has all."""
     missing = [tool for tool in ("ip", "nft", "tc", "nsenter", "unshare") if shutil.which(tool) is None]
     if missing:
         return f"these programs are missing: {', '.join(missing)} (Debian: iproute2 nftables util-linux)."
     return None
+
+
+def in_user_namespace() -> bool:
+    """Whether this process is in a user namespace, whose root owns nothing of the machine's root."""
+    try:
+        return Path("/proc/self/uid_map").read_text().split() != ["0", "0", "4294967295"]
+    except OSError:  # a kernel without user namespaces
+        return False
 
 
 class Process:
@@ -243,12 +265,18 @@ class Lab:
         directory = self.directory / name
         shutil.rmtree(directory, ignore_errors=True)
         (directory / "etc").mkdir(parents=True)
+        etc = directory / "etc"
+        if in_user_namespace():  # what only root may read is left out
+            own_etc = f"{{ cp -dR /etc/. {etc}/ 2>/dev/null; true; }} && mount --bind {etc} /etc"
+        else:
+            overlay = f"lowerdir=/etc,upperdir={etc}/upper,workdir={etc}/work"
+            own_etc = f"mkdir {etc}/upper {etc}/work && mount -t overlay overlay -o {overlay} /etc"
         script = (
-            f"mount -t tmpfs tmpfs {directory}/etc && mkdir {directory}/etc/upper {directory}/etc/work && "
-            f"mount -t overlay overlay -o lowerdir=/etc,upperdir={directory}/etc/upper,workdir={directory}/etc/work /etc"
-            " && mount -t tmpfs -o mode=0755 tmpfs /run && mount -t sysfs sysfs /sys && ip link set lo up && "
+            f"mount -t tmpfs -o mode=0755 tmpfs {etc} && {own_etc} && mount -t tmpfs -o mode=0755 tmpfs /run && "
+            "mount -t sysfs sysfs /sys && ip link set lo up && "
             "for f in /proc/sys/net/ipv6/conf/default/accept_dad /proc/sys/net/ipv6/conf/all/accept_dad; "
-            f"do echo 0 > $f; done; echo {name} > /proc/sys/kernel/hostname; echo ready; exec sleep infinity"
+            f"do echo 0 > $f; done; {{ echo {name} > /proc/sys/kernel/hostname; }} 2>/dev/null || hostname {name}; "
+            "echo ready; exec sleep infinity"
         )
         words = ["unshare", "--net", "--mount", "--uts", "--propagation", "private", "--", "sh", "-c", script]
         if not self.keep:
