@@ -267,6 +267,7 @@ class Agent:
                 self.trouble = message
                 if message:
                     log.warning("%s", message)
+                    self._save_at_once()
                 self._tell(HealthChanged())
         if isinstance(event, NetmapChanged):
             self._settle_soon()
@@ -346,6 +347,12 @@ class Agent:
         if keep and self._save is None:
             due = max(self._now() + NETMAP_SAVE_DELAY_S, self._saved_at + NETMAP_SAVE_SPACING_S)
             self._save = asyncio.get_running_loop().call_at(due, self._save_soon)
+
+    def _save_at_once(self) -> None:
+        """The server is gone: what it said last is what a restart must live on."""
+        if self._save is not None:
+            self._save.cancel()
+            self._save_soon()
 
     def _save_soon(self) -> None:
         self._spawn(self._save_netmap())
