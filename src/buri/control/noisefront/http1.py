@@ -10,12 +10,15 @@ import asyncio
 import base64
 import binascii
 import logging
+from collections.abc import AsyncIterator
 from http import HTTPStatus
+from ipaddress import ip_address
 
 import h11
 
 from buri.control.noisefront.exchange import Handler, Request, Response, sentence
 from buri.control.noisefront.tunnel import Tunnel, TunnelMaker
+from buri.core.addresses import AddrPort
 from buri.core.errors import WireError
 from buri.wire.proxyprotocol import parse_proxy_header
 
@@ -44,13 +47,18 @@ class HTTPConnection(asyncio.Protocol):
         self._deadline: asyncio.TimerHandle | None = None
         self._secure = False
         self._peer = ""
+        self._writable = asyncio.Event()
+        self._writable.set()
+        self._streaming = False
 
     # ---- asyncio.Protocol ---------------------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
-        self._peer = str(transport.get_extra_info("peername") or "")
+        name = transport.get_extra_info("peername")
+        if isinstance(name, tuple):  # a Unix socket has none
+            self._peer = str(AddrPort(ip_address(name[0].partition("%")[0]), name[1]))
         self._await_head()
 
     def data_received(self, data: bytes) -> None:
@@ -79,12 +87,20 @@ class HTTPConnection(asyncio.Protocol):
     def eof_received(self) -> bool:
         self._h11.receive_data(b"")
         if self._task is not None:
-            return True  # a client that only stopped sending still wants its answer
+            # A client that only stopped sending still wants its answer; an endless one it would never hear the end of.
+            return not self._streaming
         self._advance()
         return False
 
+    def pause_writing(self) -> None:
+        self._writable.clear()
+
+    def resume_writing(self) -> None:
+        self._writable.set()
+
     def connection_lost(self, exc: Exception | None) -> None:
         self._disarm()
+        self._writable.set()
         if self._task is not None:
             self._task.cancel()
         self._transport = None
@@ -155,13 +171,18 @@ class HTTPConnection(asyncio.Protocol):
         except Exception:
             _log.exception("Answering %s %s failed", request.method, request.path)
             response = sentence(500, "The server failed on this request; its log says why.")
-        self._task = None
         if self._transport is None:
+            if response.stream is not None:
+                await _close(response.stream)
             return
         close = self._behind or "x-forwarded-for" in request.headers or response.status >= 400
+        close = close or response.stream is not None
         self._write(response, close=close)
+        if response.stream is not None:
+            await self._stream(response.stream)
+        self._task = None
         if close or self._h11.our_state is not h11.DONE or self._h11.their_state is not h11.DONE:
-            self._close()
+            self._close()  # also when the client went away in the middle
             return
         self._h11.start_next_cycle()
         self._await_head()
@@ -171,8 +192,9 @@ class HTTPConnection(asyncio.Protocol):
     def _write(self, response: Response, *, close: bool) -> None:
         assert self._transport is not None
         head_only = self._request is not None and self._request.method == b"HEAD"
-        headers = [("Content-Type", response.content_type), ("Content-Length", str(len(response.body)))]
-        headers += response.headers
+        headers = [("Content-Type", response.content_type), *response.headers]
+        if response.stream is None:
+            headers.append(("Content-Length", str(len(response.body))))
         if close:
             headers.append(("Connection", "close"))
         reason = HTTPStatus(response.status).phrase
@@ -180,8 +202,25 @@ class HTTPConnection(asyncio.Protocol):
         out = self._h11.send(head) or b""
         if response.body and not head_only:
             out += self._h11.send(h11.Data(data=response.body)) or b""
-        out += self._h11.send(h11.EndOfMessage()) or b""
+        if response.stream is None or head_only:
+            out += self._h11.send(h11.EndOfMessage()) or b""
         self._transport.write(out)
+
+    async def _stream(self, chunks: AsyncIterator[bytes]) -> None:
+        """Send what comes until it ends or the client goes; a client that reads slowly makes its own stream wait."""
+        self._streaming = True
+        try:
+            async for chunk in chunks:
+                await self._writable.wait()
+                if self._transport is None or self._h11.our_state is not h11.SEND_BODY:
+                    return
+                self._transport.write(self._h11.send(h11.Data(data=chunk)) or b"")
+            if self._transport is not None and self._h11.our_state is h11.SEND_BODY:
+                self._transport.write(self._h11.send(h11.EndOfMessage()) or b"")
+        except Exception:
+            _log.exception("A streamed answer failed in the middle")  # the head is out: all that is left is to end it
+        finally:
+            await _close(chunks)
 
     def _refuse(self, response: Response) -> None:
         if self._transport is not None and self._h11.our_state in (h11.IDLE, h11.SEND_RESPONSE):
@@ -226,6 +265,11 @@ class HTTPConnection(asyncio.Protocol):
         tunnel.connection_made(transport)
         if trailing:
             tunnel.data_received(trailing)
+
+
+async def _close(chunks: AsyncIterator[bytes]) -> None:
+    if (close := getattr(chunks, "aclose", None)) is not None:
+        await close()
 
 
 def _origin_form(target: str) -> str:
