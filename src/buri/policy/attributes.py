@@ -23,9 +23,7 @@ WARN_FUNNEL_NO_HTTPS = "https://tailscale.com/cap/warn-funnel-no-https"
 def aims_at(attr: NodeAttr, placed: Placed, members: Members) -> bool:
     """Whether an entry is for a node: by an address of its own, never by a route behind it."""
     return any(
-        bool(placed.addresses_in(members.spans(selector)))
-        if selector.kind is Kind.ADDRESS
-        else members.means(selector, placed)
+        bool(placed.addresses_in(selector.spans)) if selector.kind is Kind.ADDRESS else members.means(selector, placed)
         for selector in attr.targets
     )
 

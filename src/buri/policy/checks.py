@@ -81,7 +81,7 @@ def _source(word: str, names: Names) -> Selector:
 def _addresses(selector: Selector, reach: Reach) -> Iterator[Endpoint]:
     """The addresses a selector stands for in a test."""
     if selector.kind is Kind.ADDRESS:
-        for one in reach.members.spans(selector):
+        for one in selector.spans:
             yield Endpoint(one, holder(one, reach))
         return
     for placed in reach.members.each(reach.members.mask(selector)):
@@ -96,8 +96,8 @@ def _destination(word: str, reach: Reach, names: Names, *, wide: bool) -> tuple[
         raise ValueError(f'dst="{word}": {error}') from None
     if not wide and (len(ports) != 1 or ports[0].first != ports[0].last):
         raise ValueError(f'dst="{word}": a test names one port')
-    network = len(selector.prefixes) > 1 or "/" in selector.name
-    network = network or any(prefix.prefixlen != prefix.max_prefixlen for prefix in selector.prefixes)
+    network = len(selector.spans) > 1 or "/" in selector.name
+    network = network or any(not one.is_host for one in selector.spans)
     if not wide and (network or selector.kind is Kind.EVERYONE or selector.name in (INTERNET, SELF)):
         raise ValueError(f'dst="{word}": a test names a host, not a network')
     if selector.name == INTERNET:
@@ -118,7 +118,7 @@ def _ssh_failures(test: SshTest, reach: Reach, names: Names) -> Iterator[str]:
     sources = {
         text
         for placed in members.each(members.mask(src))
-        for text in (placed.addresses_in(members.spans(src)) if src.kind is Kind.ADDRESS else placed.addresses)
+        for text in (placed.addresses_in(src.spans) if src.kind is Kind.ADDRESS else placed.addresses)
     }
     if not sources:
         yield f'src "{test.src}" is nobody in this tailnet'
@@ -146,7 +146,7 @@ def _ssh_destinations(word: str, src: Selector, reach: Reach, names: Names) -> l
     else:
         mask = members.mask(selector)
     if selector.kind is Kind.ADDRESS:
-        return [placed for placed in members.each(mask) if placed.addresses_in(members.spans(selector))]
+        return [placed for placed in members.each(mask) if placed.addresses_in(selector.spans)]
     return list(members.each(mask))
 
 

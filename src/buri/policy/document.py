@@ -5,9 +5,9 @@ Every fault of the file is found in one reading. The words are those of Tailscal
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
-from buri.core.addresses import parse_prefix
 from buri.core.errors import WireError
 from buri.policy import sshdocument
 from buri.policy.model import (
@@ -36,6 +36,7 @@ from buri.policy.selectors import (
     address_selector,
     tag_fault,
 )
+from buri.policy.spans import literal_of, parse_span
 from buri.wire.hujson import Document, Path
 
 _TOP = frozenset(
@@ -64,6 +65,7 @@ _GRANT = frozenset(["src", "dst", "ip", "app", "via", "srcposture"])
 _OPEN_CAPABILITIES = frozenset(
     f"tailscale.com/cap/{name}" for name in ("drive", "golink", "kubernetes", "relay", "secrets", "tsidp", "webui")
 )
+_NO_SOURCES = frozenset((SELF, INTERNET, NONROOT))
 _SELF_FAULT = "autogroup:self can only be used with users, groups, or supported autogroups"
 
 
@@ -86,6 +88,8 @@ def read(document: Document, *, domains: frozenset[str] | None = None) -> Policy
 
 
 class _DocumentReader:
+    """Reads one document. Words and lists seen before, and found good, are looked up: policies repeat themselves."""
+
     def __init__(self, top: Reader, domains: frozenset[str] | None) -> None:
         self.top = top
         self.faults = top.faults
@@ -94,14 +98,17 @@ class _DocumentReader:
         self.tag_owners = self._tag_owners()
         self.names = Names(self.groups, self.tag_owners, self._hosts())
         self.postures = self._postures()
+        self._good_srcs: dict[tuple[str, ...], tuple[Selector, ...]] = {}
+        self._good_targets: dict[str, Target] = {}
         self._check_owners()
 
     def policy(self) -> Policy:
         top = self.top
         rules: tuple[Rule, ...] | None = None
         if top.has("acls") or top.has("grants"):
-            grants = [self._grant(path, item) for path, item in top.items("grants")]
-            rules = tuple([*grants, *(self._acl(path, item) for path, item in top.items("acls"))])
+            grants = [self._grant(top.at("grants", n), item) for n, item in enumerate(top.items("grants"))]
+            at = top.at("acls")
+            rules = tuple([*grants, *(self._acl((*at, n), item) for n, item in enumerate(top.items("acls")))])
         derp_map = top.any("derpmap")
         return Policy(
             rules=rules,
@@ -109,15 +116,17 @@ class _DocumentReader:
             hosts=self.names.hosts,
             tag_owners=self.tag_owners,
             auto_approvers=self._auto_approvers(),
-            node_attrs=tuple(self._node_attr(path, item) for path, item in top.items("nodeattrs")),
+            node_attrs=tuple(self._node_attr(top.at("nodeattrs", n), i) for n, i in enumerate(top.items("nodeattrs"))),
             postures=self.postures,
             default_posture=self._posture_names(top, "defaultsrcposture"),
             ssh=tuple(
-                sshdocument.rule(path, item, self.faults, self.names, self.domains) for path, item in top.items("ssh")
+                sshdocument.rule(top.at("ssh", n), item, self.faults, self.names, self.domains)
+                for n, item in enumerate(top.items("ssh"))
             ),
-            tests=tuple(self._test(path, item) for path, item in top.items("tests")),
+            tests=tuple(self._test(top.at("tests", n), item) for n, item in enumerate(top.items("tests"))),
             ssh_tests=tuple(
-                sshdocument.test(path, item, self.faults, self.names) for path, item in top.items("sshtests")
+                sshdocument.test(top.at("sshtests", n), item, self.faults, self.names)
+                for n, item in enumerate(top.items("sshtests"))
             ),
             derp_map=derp_map if isinstance(derp_map, dict) else None,
             disable_ipv4=top.flag("disableipv4"),
@@ -128,65 +137,71 @@ class _DocumentReader:
 
     def _groups(self) -> dict[str, tuple[str, ...]]:
         groups: dict[str, tuple[str, ...]] = {}
-        for path, name, value in self.top.entries("groups"):
+        for name, value in self.top.entries("groups"):
+            path = self.top.at("groups", name)
             if not name.startswith("group:") or name == "group:":
                 self.faults.add(path, f'groups["{name}"]: group names must start with "group:"')
             members: list[str] = []
-            for at, member in self.top.strings(path, value):
+            for index, member in enumerate(self.top.strings(path, value)):
                 if member.startswith("group:"):
-                    self.faults.add(at, f'groups["{name}"]: "{member}": group members cannot be recursive')
+                    self.faults.add((*path, index), f'groups["{name}"]: "{member}": group members cannot be recursive')
                 elif "@" not in member:
-                    self.faults.add(at, f'groups["{name}"]: "{member}": group members must be users')
+                    self.faults.add((*path, index), f'groups["{name}"]: "{member}": group members must be users')
                 members.append(member.strip())
             groups[name] = tuple(members)
         return groups
 
     def _tag_owners(self) -> dict[str, tuple[str, ...]]:
         owners: dict[str, tuple[str, ...]] = {}
-        for path, name, value in self.top.entries("tagowners"):
+        for name, value in self.top.entries("tagowners"):
+            path = self.top.at("tagowners", name)
             if fault := tag_fault(name):
                 self.faults.add(path, f'tagOwners["{name}"]: {fault}')
-            owners[name] = tuple(owner.strip() for _, owner in self.top.strings(path, value))
+            owners[name] = tuple(owner.strip() for owner in self.top.strings(path, value))
         return owners
 
     def _check_owners(self) -> None:
-        for path, name, value in self.top.entries("tagowners"):
-            for at, owner in self.top.strings(path, value) if isinstance(value, list) else ():
-                self._selected(at, owner, f'tagOwners["{name}"]: ')
+        for name, value in self.top.entries("tagowners"):
+            path = self.top.at("tagowners", name)
+            if self.tag_owners.get(name):
+                self._selectors(path, value, f'tagOwners["{name}"]: ')
 
     def _hosts(self) -> dict[str, Selector]:
         hosts: dict[str, Selector] = {}
-        for path, name, value in self.top.entries("hosts"):
+        for name, value in self.top.entries("hosts"):
             if not isinstance(value, str):
-                self.faults.add(path, f'hosts["{name}"]: an address or CIDR is expected')
+                self.faults.add(self.top.at("hosts", name), f'hosts["{name}"]: an address or CIDR is expected')
             elif ":" in name or "/" in name or "@" in name or name in ("", "*"):
-                self.faults.add(path, f'hosts["{name}"]: host names may not hold ":", "/", "@" or be "*"')
+                fault = f'hosts["{name}"]: host names may not hold ":", "/", "@" or be "*"'
+                self.faults.add(self.top.at("hosts", name), fault)
             else:
                 try:
                     hosts[name] = address_selector(name, value.strip())
                 except WireError:
-                    self.faults.add(path, f'hosts["{name}"]: "{value}": invalid address')
-        for path, name, value in self.top.entries("ipsets"):
+                    self.faults.add(self.top.at("hosts", name), f'hosts["{name}"]: "{value}": invalid address')
+        for name, value in self.top.entries("ipsets"):
+            path = self.top.at("ipsets", name)
             if not name.startswith("ipset:"):
                 self.faults.add(path, f'ipsets["{name}"]: names of ipsets must start with "ipset:"')
                 continue
             try:
-                hosts[name] = ipset_selector(name, [word for _, word in self.top.strings(path, value)], hosts)
+                hosts[name] = ipset_selector(name, self.top.strings(path, value), hosts)
             except WireError as error:
                 self.faults.add(path, f'ipsets["{name}"]: {error}')
         return hosts
 
     def _postures(self) -> dict[str, tuple[Condition, ...]]:
         postures: dict[str, tuple[Condition, ...]] = {}
-        for path, name, value in self.top.entries("postures"):
+        for name, value in self.top.entries("postures"):
+            path = self.top.at("postures", name)
             if not name.startswith("posture:"):
                 self.faults.add(path, f'postures["{name}"]: names of postures must start with "posture:"')
             conditions: list[Condition] = []
-            for at, text in self.top.strings(path, value):
+            for index, text in enumerate(self.top.strings(path, value)):
                 try:
                     conditions.append(parse_condition(text))
                 except ValueError as error:
-                    self.faults.add(at, str(error))
+                    self.faults.add((*path, index), str(error))
             postures[name] = tuple(conditions)
         return postures
 
@@ -200,13 +215,15 @@ class _DocumentReader:
             frozenset(("routes", "exitnode", "services")),
         )
         routes: list[tuple[str, tuple[Selector, ...]]] = []
-        for path, prefix, value in reader.entries("routes"):
-            approvers = self._selectors(reader.strings(path, value), f'autoApprovers["{prefix}"]: ')
+        for prefix, value in reader.entries("routes"):
+            path = reader.at("routes", prefix)
+            approvers = self._selectors(path, reader.strings(path, value), f'autoApprovers["{prefix}"]: ')
             try:
-                routes.append((str(parse_prefix(prefix)), approvers))
+                routes.append((_prefix(prefix), approvers))
             except WireError:
                 self.faults.add(path, f'autoApprovers["{prefix}"]: not an IP prefix')
-        return AutoApprovers(tuple(routes), self._selectors(reader.texts("exitnode"), "autoApprovers.exitNode: "))
+        exits = self._selectors(reader.at("exitnode"), reader.words("exitnode"), "autoApprovers.exitNode: ")
+        return AutoApprovers(tuple(routes), exits)
 
     # Rules
 
@@ -215,68 +232,82 @@ class _DocumentReader:
         action = reader.text("action")
         if action != "accept":
             self.faults.add(reader.at("action"), f'action="{action}" is not supported')
-        src_key, dst_key = ("src" if reader.has("src") else "users"), ("dst" if reader.has("dst") else "ports")
-        srcs = self._srcs(reader.texts(src_key))
+        srcs = self._srcs(reader, "src" if reader.has("src") else "users")
         targets: list[Target] = []
-        for at, word in reader.texts(dst_key):
-            try:
-                selector, ports = self.names.target(word)
-            except UnknownNameError as error:
-                self.faults.add(at, f'dst="{word.rpartition(":")[0]}": {error}')
-            except ValueError as error:
-                self.faults.add(at, f'dst="{word}": {error}')
-            else:
-                self._check_dst(at, selector, srcs, everyone_may_self=True)
-                targets.append(Target(selector, ports))
+        dst_key = "dst" if reader.has("dst") else "ports"
+        for index, word in enumerate(reader.words(dst_key)):
+            target = self._good_targets.get(word)
+            if target is None:
+                target = self._target(reader, dst_key, index, srcs)
+            if target is not None:
+                targets.append(target)
         protocols: tuple[int, ...] = ()
         try:
             protocols = parse_protocol(reader.text("proto"))
         except ValueError as error:
             self.faults.add(reader.at("proto"), str(error))
-        posture = self._posture_names(reader, "srcposture")
-        return Rule(path, srcs, tuple(targets), (Access(protocols, ()),), posture=posture)
+        return Rule(path, srcs, tuple(targets), _access(protocols), posture=self._posture_names(reader, "srcposture"))
+
+    def _target(self, reader: Reader, name: str, index: int, srcs: tuple[Selector, ...]) -> Target | None:
+        """Read an ACL's "HOST:PORTS"."""
+        word = reader.words(name)[index]
+        try:
+            selector, ports = self.names.target(word)
+        except UnknownNameError as error:
+            self.faults.add(reader.at(name, index), f'dst="{word.rpartition(":")[0]}": {error}')
+            return None
+        except ValueError as error:
+            self.faults.add(reader.at(name, index), f'dst="{word}": {error}')
+            return None
+        target = Target(selector, ports)
+        if fault := _dst_fault(selector, srcs, everyone_may_self=True):
+            self.faults.add(reader.at(name, index), fault)
+        elif selector.name != SELF:  # that one depends on the sources
+            self._good_targets[word] = target
+        return target
 
     def _grant(self, path: Path, item: Any) -> Rule:
         reader = Reader(item, path, self.faults, _GRANT)
-        srcs = self._srcs(reader.texts("src"))
+        srcs = self._srcs(reader, "src")
         targets: list[Target] = []
-        for at, word in reader.texts("dst"):
+        for index, word in enumerate(reader.words("dst")):
             try:
                 selector = self.names.select(word)
             except UnknownNameError as error:
-                self.faults.add(at, f'dst="{word}": {error}')
+                self.faults.add(reader.at("dst", index), f'dst="{word}": {error}')
             else:
-                self._check_dst(at, selector, srcs, everyone_may_self=False)
+                if fault := _dst_fault(selector, srcs, everyone_may_self=False):
+                    self.faults.add(reader.at("dst", index), fault)
                 targets.append(Target(selector))
         app = self._app(reader)
         accesses = self._accesses(reader)
         if not app and not reader.items("ip"):
             self.faults.add(path, "ip and app can not both be empty")
-        via: list[str] = []
-        for at, word in reader.texts("via"):
+        via = reader.words("via")
+        for index, word in enumerate(via):
             if not word.startswith("tag:"):
-                self.faults.add(at, "via can only be a tag")
+                self.faults.add(reader.at("via", index), "via can only be a tag")
             elif word not in self.names.tags:
-                self.faults.add(at, f'tag "{word}" not found')
-            via.append(word)
+                self.faults.add(reader.at("via", index), f'tag "{word}" not found')
         posture = self._posture_names(reader, "srcposture")
         return Rule(path, srcs, tuple(targets), accesses, app=app or None, via=tuple(via), posture=posture)
 
     def _accesses(self, reader: Reader) -> tuple[Access, ...]:
         """A grant's ip entries, gathered by protocol in the order of their first appearance."""
         by_protocol: dict[tuple[int, ...], list[Ports]] = {}
-        for at, word in reader.texts("ip"):
+        for index, word in enumerate(reader.words("ip")):
             try:
                 protocols, ports = parse_ip_access(word)
             except ValueError as error:
-                self.faults.add(at, str(error))
+                self.faults.add(reader.at("ip", index), str(error))
             else:
                 by_protocol.setdefault(protocols, []).extend(ports)
         return tuple(Access(protocols, tuple(ports)) for protocols, ports in by_protocol.items())
 
     def _app(self, reader: Reader) -> dict[str, list[Any]]:
         app: dict[str, list[Any]] = {}
-        for at, name, values in reader.entries("app"):
+        for name, values in reader.entries("app"):
+            at = reader.at("app", name)
             domain = name.partition("/")[0]
             if (domain == "tailscale.com" or domain.endswith(".tailscale.com")) and name not in _OPEN_CAPABILITIES:
                 self.faults.add(at, "capability name must not be in the tailscale.com domain")
@@ -288,74 +319,97 @@ class _DocumentReader:
             app[name] = values or []
         return app
 
-    def _srcs(self, words: list[tuple[Path, str]]) -> tuple[Selector, ...]:
-        srcs = self._selectors(words, "src=")
-        for at, word in words:
-            if word.strip() in (SELF, INTERNET, NONROOT):
-                self.faults.add(at, f'"{word.strip()}" not valid on the src side of a rule')
-            elif word.strip().startswith("user:*@"):
-                self.faults.add(at, f'src="{word}": user:*@<domain> is for ssh rules alone')
-        return srcs
-
-    def _check_dst(self, at: Path, selector: Selector, srcs: tuple[Selector, ...], *, everyone_may_self: bool) -> None:
-        if selector.name == DANGER_ALL:
-            self.faults.add(at, "cannot use autogroup:danger-all as a dst")
-        elif selector.name == NONROOT or selector.kind is Kind.DOMAIN:
-            self.faults.add(at, f'"{selector.text}" not valid on the dst side of a rule')
-        elif any(prefix.prefixlen == 0 for prefix in selector.prefixes):
-            self.faults.add(at, f'dst "{selector.text}": to allow all IP addresses, use "*" or "autogroup:internet"')
-        elif selector.name == SELF:
-            for src in srcs:
-                named = src.kind in (Kind.USER, Kind.GROUP)
-                role = src.kind is Kind.AUTOGROUP and (src.name == MEMBER or src.name in ROLES)
-                if not (named or role or (everyone_may_self and src.kind is Kind.EVERYONE)):
-                    self.faults.add(at, _SELF_FAULT)
-                    return
+    def _srcs(self, reader: Reader, name: str) -> tuple[Selector, ...]:
+        words = reader.words(name)
+        found = self._good_srcs.get(key := tuple(words))
+        if found is not None:
+            return found
+        before = len(self.faults)
+        srcs: list[Selector] = []
+        for index, word in enumerate(words):
+            try:
+                selector = self.names.select(word)
+            except UnknownNameError as error:
+                self.faults.add(reader.at(name, index), f"src={error}")
+                continue
+            if selector.name in _NO_SOURCES:
+                self.faults.add(reader.at(name, index), f'"{selector.name}" not valid on the src side of a rule')
+            elif selector.kind is Kind.DOMAIN:
+                self.faults.add(reader.at(name, index), f'src="{word}": user:*@<domain> is for ssh rules alone')
+            srcs.append(selector)
+        if len(self.faults) == before:
+            self._good_srcs[key] = tuple(srcs)
+        return tuple(srcs)
 
     # The rest
 
     def _node_attr(self, path: Path, item: Any) -> NodeAttr:
         reader = Reader(item, path, self.faults, frozenset(("target", "attr", "app", "ippool")))
-        targets = self._selectors(reader.texts("target"), "")
-        for at, word in reader.texts("target"):
+        words = reader.words("target")
+        targets = self._selectors(reader.at("target"), words, "")
+        for index, word in enumerate(words):
             if word.strip() in (SELF, INTERNET, NONROOT, DANGER_ALL) or word.strip().startswith("user:*@"):
-                self.faults.add(at, f'"{word}" not valid as a target of nodeAttrs')
-        app = {name: values for _, name, values in reader.entries("app") if isinstance(values, list)}
+                self.faults.add(reader.at("target", index), f'"{word}" not valid as a target of nodeAttrs')
+        app = {name: values for name, values in reader.entries("app") if isinstance(values, list)}
         pool: list[str] = []
-        for at, word in reader.texts("ippool"):
+        for index, word in enumerate(reader.words("ippool")):
             try:
-                pool.append(str(parse_prefix(word)))
+                pool.append(_prefix(word))
             except WireError:
-                self.faults.add(at, f'ipPool "{word}": not an IP prefix')
-        attrs = tuple(attr for _, attr in reader.texts("attr"))
-        return NodeAttr(path, targets, attrs, app or None, tuple(pool))
+                self.faults.add(reader.at("ippool", index), f'ipPool "{word}": not an IP prefix')
+        return NodeAttr(path, targets, tuple(reader.words("attr")), app or None, tuple(pool))
 
     def _test(self, path: Path, item: Any) -> AccessTest:
         known = frozenset(("src", "user", "proto", "accept", "allow", "deny", "srcpostureattrs"))
         reader = Reader(item, path, self.faults, known)
-        accept = reader.texts("accept") or reader.texts("allow")
-        return AccessTest(
-            path,
-            (reader.text("src") or reader.text("user")).strip(),
-            reader.text("proto"),
-            tuple(word for _, word in accept),
-            tuple(word for _, word in reader.texts("deny")),
-        )
+        accept = reader.words("accept") or reader.words("allow")
+        src = (reader.text("src") or reader.text("user")).strip()
+        return AccessTest(path, src, reader.text("proto"), tuple(accept), tuple(reader.words("deny")))
 
     def _posture_names(self, reader: Reader, name: str) -> tuple[str, ...]:
-        words = reader.texts(name)
-        for at, word in words:
+        if not reader.has(name):
+            return ()
+        words = reader.words(name)
+        for index, word in enumerate(words):
             if word not in self.postures:
-                self.faults.add(at, f'posture not found: "{word}"')
-        return tuple(word for _, word in words)
+                self.faults.add(reader.at(name, index), f'posture not found: "{word}"')
+        return tuple(words)
 
-    def _selectors(self, words: list[tuple[Path, str]], before: str) -> tuple[Selector, ...]:
-        selected = (self._selected(at, word, before) for at, word in words)
-        return tuple(selector for selector in selected if selector is not None)
+    def _selectors(self, path: Path, words: list[str], before: str) -> tuple[Selector, ...]:
+        """What each word of the list at `path` means; those that mean nothing are faults."""
+        selectors: list[Selector] = []
+        for index, word in enumerate(words):
+            try:
+                selectors.append(self.names.select(word))
+            except UnknownNameError as error:
+                self.faults.add((*path, index), f"{before}{error}")
+        return tuple(selectors)
 
-    def _selected(self, at: Path, word: str, before: str) -> Selector | None:
-        try:
-            return self.names.select(word)
-        except UnknownNameError as error:
-            self.faults.add(at, f"{before}{error}")
-            return None
+
+def _dst_fault(selector: Selector, srcs: tuple[Selector, ...], *, everyone_may_self: bool) -> str | None:
+    """Why a destination is not allowed, in the service's words."""
+    if selector.name == DANGER_ALL:
+        return "cannot use autogroup:danger-all as a dst"
+    if selector.name == NONROOT or selector.kind is Kind.DOMAIN:
+        return f'"{selector.text}" not valid on the dst side of a rule'
+    if any(one.is_family for one in selector.spans):
+        return f'dst "{selector.text}": to allow all IP addresses, use "*" or "autogroup:internet"'
+    if selector.name == SELF:
+        for src in srcs:
+            named = src.kind in (Kind.USER, Kind.GROUP)
+            role = src.kind is Kind.AUTOGROUP and (src.name == MEMBER or src.name in ROLES)
+            if not (named or role or (everyone_may_self and src.kind is Kind.EVERYONE)):
+                return _SELF_FAULT
+    return None
+
+
+@functools.cache
+def _access(protocols: tuple[int, ...]) -> tuple[Access, ...]:
+    """What an ACL lets through: each of its targets brings its own ports."""
+    return (Access(protocols, ()),)
+
+
+def _prefix(text: str) -> str:
+    """A CIDR in its canonical form; raises WireError."""
+    one = parse_span(text if "/" in text else f"{text}/{128 if ':' in text else 32}")
+    return literal_of("/", one)

@@ -137,7 +137,7 @@ class _Builder:
             if not mask & placed.bit or selector.name == INTERNET:
                 continue
             if selector.kind is Kind.ADDRESS:
-                yield placed.addresses_in(self.reach.members.spans(selector))
+                yield placed.addresses_in(selector.spans)
             else:
                 yield list(placed.addresses)
 

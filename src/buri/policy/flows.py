@@ -8,10 +8,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from buri.policy.members import Placed, Span
+from buri.policy.members import Placed
 from buri.policy.ports import Ports
 from buri.policy.reach import Edge, Reach, is_everyone, target_spans
 from buri.policy.selectors import INTERNET, Kind, Selector
+from buri.policy.spans import Span
 
 
 class Endpoint(NamedTuple):
@@ -73,7 +74,7 @@ def is_source(edge: Edge, src: Endpoint, reach: Reach) -> bool:
 def _selects(selector: Selector, src: Endpoint, reach: Reach) -> bool:
     members = reach.members
     if selector.kind is Kind.ADDRESS:
-        return any(one.overlaps(src.span) for one in members.spans(selector))
+        return any(one.overlaps(src.span) for one in selector.spans)
     if src.placed is not None:
         return bool(members.mask(selector) & src.placed.bit)
     return is_everyone(selector) and any(
@@ -89,13 +90,13 @@ def is_target(edge: Edge, index: int, dst: Endpoint, reach: Reach) -> bool:
     if selector.kind is Kind.EVERYONE:
         return True
     if selector.kind is Kind.ADDRESS or selector.name == INTERNET:
-        return any(one.overlaps(dst.span) for one in target_spans(selector, reach.members))
+        return any(one.overlaps(dst.span) for one in target_spans(selector))
     return dst.placed is not None and bool(reach.members.mask(selector) & dst.placed.bit)
 
 
 def _is_behind(edge: Edge, index: int, selector: Selector, dst: Endpoint, reach: Reach) -> bool:
     """A via grant opens what the routers it names carry."""
-    named = any(one.overlaps(dst.span) for one in target_spans(selector, reach.members))
+    named = any(one.overlaps(dst.span) for one in target_spans(selector))
     return named and any(
         selector.name == INTERNET or any(subnet.overlaps(dst.span) for subnet in placed.subnets)
         for placed in reach.members.each(edge.target_masks[index])

@@ -7,46 +7,14 @@ nodes are then single operations. A slot is given anew once its node is gone.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from ipaddress import ip_address
 from typing import NamedTuple
 
-from buri.core.addresses import IPNetwork, parse_prefix
 from buri.policy.selectors import DANGER_ALL, INTERNET, MEMBER, ROLES, TAGGED, Kind, Selector
+from buri.policy.spans import Span, literal_of, parse_address, parse_span
 from buri.policy.tailnet import Node, User
 
 Mask = int
 NOBODY = -1  # what a login that no user has stands for
-
-
-class Span(NamedTuple):
-    """A prefix as numbers, so that overlap is two comparisons."""
-
-    version: int
-    first: int
-    last: int
-
-    def overlaps(self, other: Span) -> bool:
-        return self.version == other.version and self.first <= other.last and other.first <= self.last
-
-    def holds(self, other: Span) -> bool:
-        """Whether another span lies within this one and is smaller."""
-        inside = self.version == other.version and self.first <= other.first and other.last <= self.last
-        return inside and self != other
-
-
-def span(prefix: IPNetwork) -> Span:
-    return Span(prefix.version, int(prefix.network_address), int(prefix.broadcast_address))
-
-
-def range_span(literal: str) -> Span:
-    """A range "FIRST-LAST" as a span."""
-    first, last = map(ip_address, literal.split("-"))
-    return Span(first.version, int(first), int(last))
-
-
-def word_span(word: str) -> Span:
-    """An address, CIDR or range as a span."""
-    return range_span(word) if "-" in word else span(parse_prefix(word))
 
 
 class Placed(NamedTuple):
@@ -82,16 +50,15 @@ class Placed(NamedTuple):
 def place(node: Node, slot: int, *, ipv4: bool = True) -> Placed:
     """Work out a node's facts. Bad addresses raise ValueError: they come from our own store."""
     addresses = tuple(text for text in (node.ipv4, node.ipv6) if text and (ipv4 or text is not node.ipv4))
-    prefixes = [parse_prefix(text) for text in node.approved]
-    subnets = [prefix for prefix in prefixes if prefix.prefixlen]
+    routes = [(literal_of("/", one), one) for one in map(parse_span, node.approved)]
     return Placed(
         node,
         slot,
         addresses,
-        tuple(Span(a.version, int(a), int(a)) for a in map(ip_address, addresses)),
-        tuple(span(prefix) for prefix in subnets),
-        tuple(str(prefix) for prefix in subnets),
-        tuple(str(prefix) for prefix in prefixes if not prefix.prefixlen),
+        tuple(parse_address(text) for text in addresses),
+        tuple(one for _, one in routes if not one.is_family),
+        tuple(text for text, one in routes if not one.is_family),
+        tuple(text for text, one in routes if one.is_family),
     )
 
 
@@ -117,7 +84,6 @@ class Members:
         self._by_tag: dict[str, Mask] = {}
         self._masks: dict[Selector, Mask] = {}
         self._user_sets: dict[Selector, frozenset[int | None]] = {}
-        self._spans: dict[Selector, tuple[Span, ...]] = {}
         self.all: Mask = 0
         self.tagged: Mask = 0
         self.exits: Mask = 0
@@ -164,12 +130,6 @@ class Members:
         """The nodes a person owns; tagged ones are nobody's."""
         return 0 if user_id is None else self._by_user.get(user_id, 0)
 
-    def spans(self, selector: Selector) -> tuple[Span, ...]:
-        found = self._spans.get(selector)
-        if found is None:
-            found = self._spans[selector] = tuple(span(prefix) for prefix in selector.prefixes)
-        return found
-
     def mask(self, selector: Selector) -> Mask:
         """The nodes a selector means. An address means its holder and the routers of approved subnets it overlaps."""
         mask = self._masks.get(selector)
@@ -186,7 +146,7 @@ class Members:
             case Kind.TAG:
                 return name in node.tags
             case Kind.ADDRESS:
-                return placed.touches(self.spans(selector))
+                return placed.touches(selector.spans)
             case Kind.AUTOGROUP if name == INTERNET:
                 return bool(placed.exits)
             case Kind.AUTOGROUP if name == DANGER_ALL:

@@ -1,6 +1,7 @@
 """A policy, read and validated: nothing here depends on who is in the tailnet.
 
 `document.py` builds it; `compiler.py` joins it with a tailnet. Every rule carries the path of its place in the file.
+Rules and their parts hold no cycles, so the garbage collector need not look at them (`gc=False`).
 """
 
 from __future__ import annotations
@@ -15,21 +16,21 @@ from buri.policy.selectors import Selector
 from buri.wire.hujson import Path
 
 
-class Target(msgspec.Struct, frozen=True):
+class Target(msgspec.Struct, frozen=True, gc=False):
     """Something that may be reached, and at which ports. `ports` is empty in a grant: there its `ip` entries say."""
 
     selector: Selector
     ports: tuple[Ports, ...] = ()
 
 
-class Access(msgspec.Struct, frozen=True):
+class Access(msgspec.Struct, frozen=True, gc=False):
     """What the ip side of a rule lets through: protocol numbers (none = TCP, UDP, ICMP) and ports."""
 
     protocols: tuple[int, ...]
     ports: tuple[Ports, ...]
 
 
-class Rule(msgspec.Struct, frozen=True):
+class Rule(msgspec.Struct, frozen=True, gc=False):
     """An entry of `acls` or `grants`: who reaches what.
 
     An ACL has one Access without ports: each target brings its own. `has_src`: the file lists at least one source.

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from ipaddress import collapse_addresses
 
-from buri.core.addresses import IPNetwork
 from buri.core.errors import WireError
 from buri.policy.ports import Ports, parse_ports
 from buri.policy.selectors import AUTOGROUPS, EVERYONE, Kind, Selector, address_selector
+from buri.policy.spans import Span, joined, without
 
 
 class UnknownNameError(Exception):
@@ -70,33 +69,17 @@ class Names:
 
 def ipset_selector(name: str, words: list[str], hosts: dict[str, Selector]) -> Selector:
     """An ipset from its entries, in order: "add X", "remove X" or X; raises WireError."""
-    held: list[IPNetwork] = []
+    held: list[Span] = []
     for word in words:
         verb, _, rest = word.strip().partition(" ")
         if verb not in ("add", "remove"):
             verb, rest = "add", word
         rest = rest.strip().removeprefix("host:")
         named = hosts.get(rest)
-        prefixes = (named or address_selector(rest, rest)).prefixes
-        for prefix in prefixes:
+        for one in (named or address_selector(rest, rest)).spans:
             if verb == "add":
-                held.append(prefix)
+                held.append(one)
             else:
-                held = [left for kept in held for left in _without(kept, prefix)]
-    collapsed: list[IPNetwork] = [
-        *collapse_addresses(prefix for prefix in held if prefix.version == 4),
-        *collapse_addresses(prefix for prefix in held if prefix.version == 6),
-    ]
-    return Selector(Kind.ADDRESS, name, name, tuple(collapsed), tuple(_literal(prefix) for prefix in collapsed))
-
-
-def _literal(prefix: IPNetwork) -> str:
-    return str(prefix.network_address) if prefix.prefixlen == prefix.max_prefixlen else str(prefix)
-
-
-def _without(kept: IPNetwork, removed: IPNetwork) -> list[IPNetwork]:
-    if kept.version != removed.version or not kept.overlaps(removed):
-        return [kept]
-    if removed.prefixlen <= kept.prefixlen:
-        return []
-    return list(kept.address_exclude(removed))  # type: ignore[arg-type]
+                held = [left for kept in held for left in without(kept, one)]
+    spans = tuple(joined(held))
+    return Selector(Kind.ADDRESS, name, name, spans, tuple(word for one in spans for word in one.cidrs()))

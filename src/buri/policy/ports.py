@@ -5,6 +5,7 @@ Source: Tailscale's policy syntax reference. The words of the errors are the ser
 
 from __future__ import annotations
 
+import functools
 from typing import NamedTuple
 
 MAX_PORT = 65535
@@ -33,9 +34,6 @@ class Ports(NamedTuple):
     first: int
     last: int
 
-    def covers(self, other: Ports) -> bool:
-        return self.first <= other.first and other.last <= self.last
-
     def overlaps(self, other: Ports) -> bool:
         return self.first <= other.last and other.first <= self.last
 
@@ -55,6 +53,7 @@ def _port(text: str) -> int | None:
     return number if number <= MAX_PORT else None
 
 
+@functools.lru_cache(4096)
 def parse_ports(text: str) -> tuple[Ports, ...]:
     """Read "22,80-443" or "*"; raises ValueError with the service's words."""
     if text == "*":
@@ -74,6 +73,7 @@ def parse_ports(text: str) -> tuple[Ports, ...]:
     return tuple(ranges)
 
 
+@functools.lru_cache(1024)
 def parse_protocol(text: str) -> tuple[int, ...]:
     """Numbers of a protocol's name or number; () for "", which stands for TCP, UDP and ICMP. Raises ValueError."""
     word = text.strip().lower()

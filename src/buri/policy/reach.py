@@ -9,10 +9,11 @@ from __future__ import annotations
 from bisect import insort
 from collections.abc import Iterable, Iterator
 
-from buri.policy.members import Mask, Members, Placed, Span, range_span, word_span
+from buri.policy.members import Mask, Members, Placed
 from buri.policy.model import Access, Policy, Rule, Target
 from buri.policy.ports import ALL_PORTS
 from buri.policy.selectors import DANGER_ALL, EVERYONE, INTERNET, SELF, Kind, Selector
+from buri.policy.spans import Span, parse_span
 
 TAILNET_LITERALS = ("100.64.0.0-100.115.91.255", "100.115.94.0-100.127.255.255", "fd7a:115c:a1e0::/48")
 """What "*" means as a source: the tailnet's ranges without ChromeOS's; approved subnet routes come on top."""
@@ -27,7 +28,7 @@ INTERNET_LITERALS = (
     "2000::-3fff:ffff:ffff:ffff:ffff:ffff:ffff:ffff",
 )
 """What autogroup:internet means as a destination: everything but private, link-local and the tailnet's own ranges."""
-INTERNET_SPANS = tuple(range_span(literal) for literal in INTERNET_LITERALS)
+INTERNET_SPANS = tuple(parse_span(literal) for literal in INTERNET_LITERALS)
 
 ALLOW_ALL = Rule((), (EVERYONE,), (Target(EVERYONE, (ALL_PORTS,)),), (Access((), ()),))
 """The rule of a policy that has neither `acls` nor `grants`."""
@@ -37,9 +38,9 @@ def is_everyone(selector: Selector) -> bool:
     return selector.kind is Kind.EVERYONE or selector.name == DANGER_ALL
 
 
-def target_spans(selector: Selector, members: Members) -> tuple[Span, ...]:
+def target_spans(selector: Selector) -> tuple[Span, ...]:
     """The addresses a target names by number: those of a host or CIDR, or the internet's."""
-    return INTERNET_SPANS if selector.name == INTERNET else members.spans(selector)
+    return INTERNET_SPANS if selector.name == INTERNET else selector.spans
 
 
 class Words(tuple[str, ...]):
@@ -138,12 +139,12 @@ class Source:
             one
             for selector in self.selectors
             if selector.kind is Kind.ADDRESS
-            for one in members.spans(selector)
+            for one in selector.spans
             if one.first != one.last
         ]
         if not networks:
             return words
-        return {word for word in words if not any(network.holds(word_span(word)) for network in networks)}
+        return {word for word in words if not any(network.holds(parse_span(word)) for network in networks)}
 
     def addresses_of(self, placed: Placed, reach: Reach) -> list[str]:
         """A node's own addresses that this source names (a host alias of one family names one)."""
@@ -154,15 +155,13 @@ class Source:
             for selector in self.selectors
         ):
             return list(placed.addresses)
-        return placed.addresses_in(s for selector in self.selectors for s in reach.members.spans(selector))
+        return placed.addresses_in(s for selector in self.selectors for s in selector.spans)
 
     def covers_route(self, route: Span, reach: Reach) -> bool:
         """Whether packets from a subnet behind a router count as this source."""
         if self.posture:
             return False
-        return self.everyone or any(
-            one.overlaps(route) for selector in self.selectors for one in reach.members.spans(selector)
-        )
+        return self.everyone or any(one.overlaps(route) for selector in self.selectors for one in selector.spans)
 
 
 class Edge:
@@ -213,7 +212,7 @@ class Edge:
             routers |= members.mask(Selector(Kind.TAG, tag, tag))
         if selector.name == INTERNET:
             return routers & members.exits
-        spans = members.spans(selector)
+        spans = selector.spans
         return sum(
             placed.bit
             for placed in members.each(routers)
@@ -229,8 +228,7 @@ class Edge:
     def covers_route(self, route: Span, reach: Reach) -> bool:
         """Whether a target includes (part of) a subnet."""
         return any(
-            target.selector.kind is Kind.EVERYONE
-            or any(one.overlaps(route) for one in target_spans(target.selector, reach.members))
+            target.selector.kind is Kind.EVERYONE or any(one.overlaps(route) for one in target_spans(target.selector))
             for target in self.targets
         )
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from buri.core.addresses import parse_prefix
-from buri.policy.members import Mask, Members, Placed, Span, span
+from buri.policy.members import Mask, Members, Placed
 from buri.policy.model import AutoApprovers
 from buri.policy.reach import Edge, Reach
+from buri.policy.spans import Span, parse_span
 from buri.policy.tailnet import Node
 
 
@@ -37,7 +37,7 @@ class RouteTable:
         self._spans: dict[str, Span] = {}
         for text, carriers in self.carriers.items():
             carriers.sort(key=lambda placed: (not placed.node.online, placed.node.created_s, placed.node.id))
-            self._spans[text] = span(parse_prefix(text))
+            self._spans[text] = parse_span(text)
         self._by_src: dict[Edge, frozenset[str]] = {}
         self._by_dst: dict[Edge, frozenset[str]] = {}
 
@@ -104,15 +104,16 @@ def auto_approved(node: Node, route: str, approvers: AutoApprovers, members: Mem
 
     A prefix in `routes` approves what lies within it; exit routes need `exitNode`.
     """
-    prefix = parse_prefix(route)
+    wanted = parse_span(route)
     placed = members.get(node.id)
     if placed is None:
         return False
-    if not prefix.prefixlen:
+    if wanted.is_family:
         return any(members.means(selector, placed) for selector in approvers.exit_nodes)
     for text, selectors in approvers.routes:
-        within = parse_prefix(text)
-        inside = within.version == prefix.version and within.supernet_of(prefix)  # type: ignore[arg-type]
-        if inside and any(members.means(selector, placed) for selector in selectors):
+        within = parse_span(text)
+        if (within == wanted or within.holds(wanted)) and any(
+            members.means(selector, placed) for selector in selectors
+        ):
             return True
     return False

@@ -6,12 +6,10 @@ A selector is text with its kind worked out once. What it stands for in a tailne
 from __future__ import annotations
 
 import enum
-from ipaddress import ip_address, summarize_address_range
 
 import msgspec
 
-from buri.core.addresses import IPNetwork, host_prefix, parse_prefix
-from buri.core.errors import WireError
+from buri.policy.spans import Span, literal_of, parse_span
 
 
 class Kind(enum.Enum):
@@ -21,19 +19,19 @@ class Kind(enum.Enum):
     GROUP = "group"
     TAG = "tag"
     AUTOGROUP = "autogroup"
-    ADDRESS = "address"  # an IP, CIDR, range, host or ipset, resolved to prefixes
+    ADDRESS = "address"  # an IP, CIDR, range, host or ipset, resolved to spans
 
 
-class Selector(msgspec.Struct, frozen=True, cache_hash=True):
-    """`text` is what the file says; `name` is what it stands for (a mail address, a tag …); `prefixes` for addresses.
+class Selector(msgspec.Struct, frozen=True, cache_hash=True, gc=False):
+    """`text` is what the file says; `name` is what it stands for (a mail address, a tag …); `spans` for addresses.
 
-    `literals` are the words a filter rule uses for those prefixes.
+    `literals` are the words a filter rule uses for those spans.
     """
 
     kind: Kind
     text: str
     name: str
-    prefixes: tuple[IPNetwork, ...] = ()
+    spans: tuple[Span, ...] = ()
     literals: tuple[str, ...] = ()
 
 
@@ -72,23 +70,5 @@ def tag_fault(tag: str) -> str | None:
 
 def address_selector(text: str, value: str) -> Selector:
     """A selector of one address, CIDR or range "a-b"; raises WireError. `text` is the file's name for it."""
-    low, dash, high = value.partition("-")
-    if dash:
-        return _range_selector(text, value, low.strip(), high.strip())
-    if "/" in value:
-        prefix = parse_prefix(value)
-        return Selector(Kind.ADDRESS, text, value, (prefix,), (str(prefix),))
-    try:
-        address = ip_address(value)
-    except ValueError as error:
-        raise WireError(f"{value!r} is no address.") from error
-    return Selector(Kind.ADDRESS, text, value, (host_prefix(address),), (str(address),))
-
-
-def _range_selector(text: str, value: str, low: str, high: str) -> Selector:
-    try:
-        first, last = ip_address(low), ip_address(high)
-        prefixes: tuple[IPNetwork, ...] = tuple(summarize_address_range(first, last))
-    except (ValueError, TypeError) as error:
-        raise WireError(f"{value!r} is no range of addresses.") from error
-    return Selector(Kind.ADDRESS, text, value, prefixes, (f"{first}-{last}",))
+    one = parse_span(value)
+    return Selector(Kind.ADDRESS, text, value, (one,), (literal_of(value, one),))

@@ -32,8 +32,8 @@ def rule(path: Path, item: Any, faults: Faults, names: Names, domains: frozenset
         faults.add(reader.at("action"), f'"{action}" is not a valid action')
     srcs = _srcs(reader, names, domains)
     users: list[str] = []
-    for at, word in reader.texts("users"):
-        user = word.strip()
+    for index, word in enumerate(reader.words("users")):
+        at, user = reader.at("users", index), word.strip()
         if user == "*" or not user:
             faults.add(at, f'user "{user}" is not valid')
         elif (domain := localpart_domain(user)) and domains is not None and domain not in domains:
@@ -41,7 +41,7 @@ def rule(path: Path, item: Any, faults: Faults, names: Names, domains: frozenset
         users.append(user)
     if not users:
         faults.add(reader.at("users"), "users must be specified")
-    environment = [word for _, word in reader.texts("acceptenv")]
+    environment = reader.words("acceptenv")
     if "" in environment:
         faults.add(reader.at("acceptenv"), "acceptEnv values cannot be empty")
     check = action == "check"
@@ -53,7 +53,7 @@ def rule(path: Path, item: Any, faults: Faults, names: Names, domains: frozenset
         tuple(users),
         check_period_s=_check_period(reader) if check else None,
         accept_env=tuple(environment),
-        posture=tuple(word for _, word in reader.texts("srcposture")),
+        posture=tuple(reader.words("srcposture")),
     )
 
 
@@ -61,16 +61,14 @@ def test(path: Path, item: Any, faults: Faults, names: Names) -> SshTest:
     """Read one entry of `sshTests`. What does not resolve fails the test later; what can never be is a fault now."""
     reader = Reader(item, path, faults, _TEST)
     dsts: list[str] = []
-    for at, word in reader.texts("dst"):
-        dst = word.strip()
+    for index, word in enumerate(reader.words("dst")):
+        at, dst = reader.at("dst", index), word.strip()
         if dst.startswith("tag:") and dst not in names.tags:
             faults.add(at, f'SSH tests dst contains unknown tag "{dst}"')
         elif dst in (INTERNET, DANGER_ALL, "*") or "/" in dst:
             faults.add(at, f'SSH tests dst contains disallowed element "{dst}"')
         dsts.append(dst)
-    accept, deny, check = (
-        tuple(word.strip() for _, word in reader.texts(name)) for name in ("accept", "deny", "check")
-    )
+    accept, deny, check = (tuple(word.strip() for word in reader.words(name)) for name in ("accept", "deny", "check"))
     return SshTest(path, reader.text("src").strip(), tuple(dsts), accept, deny, check)
 
 
@@ -81,7 +79,8 @@ def localpart_domain(user: str) -> str:
 
 def _srcs(reader: Reader, names: Names, domains: frozenset[str] | None) -> tuple[Selector, ...]:
     srcs: list[Selector] = []
-    for at, word in reader.texts("src"):
+    for index, word in enumerate(reader.words("src")):
+        at = reader.at("src", index)
         try:
             selector = names.select(word)
         except UnknownNameError as error:
@@ -97,7 +96,8 @@ def _srcs(reader: Reader, names: Names, domains: frozenset[str] | None) -> tuple
 
 def _dsts(reader: Reader, names: Names) -> tuple[Selector, ...]:
     dsts: list[Selector] = []
-    for at, word in reader.texts("dst"):
+    for index, word in enumerate(reader.words("dst")):
+        at = reader.at("dst", index)
         try:
             selector = names.select(word)
         except UnknownNameError as error:

@@ -98,23 +98,24 @@ class Document:
         return SyntaxPlaceError(f"{message}.", line=line, column=column)
 
     def _standardize(self, text: str) -> str:
-        pieces: list[str] = []
-        for found in _PIECES.finditer(text):
-            token = found.group()
-            if token[0] == "/" and token != "/":
-                if token[1] == "*" and (len(token) < 4 or not token.endswith("*/")):
-                    raise self._error("a comment is opened with /* and never closed", found.start())
-                token = _NOT_NEWLINE.sub(" ", token)
-            elif token == "," and self._ends_a_value(pieces):
-                token = " "
-            pieces.append(token)
+        pieces = _PIECES.findall(text)
+        for index, piece in enumerate(pieces):
+            if piece[0] == "/" and piece != "/":
+                if piece[1] == "*" and (len(piece) < 4 or not piece.endswith("*/")):
+                    start = sum(map(len, pieces[:index]))
+                    raise self._error("a comment is opened with /* and never closed", start)
+                many_lines = "\n" in piece or "\r" in piece
+                pieces[index] = _NOT_NEWLINE.sub(" ", piece) if many_lines else " " * len(piece)
+            elif piece == "," and self._ends_a_value(pieces, index):
+                pieces[index] = " "
         return "".join(pieces)
 
     @staticmethod
-    def _ends_a_value(pieces: list[str]) -> bool:
-        """Whether a trailing comma follows a value (in "[,]" it does not)."""
-        for piece in reversed(pieces):
-            if bare := piece.rstrip():
+    def _ends_a_value(pieces: list[str], index: int) -> bool:
+        """Whether the trailing comma at `index` follows a value (in "[,]" it does not)."""
+        while index:
+            index -= 1
+            if bare := pieces[index].rstrip():
                 return bare[-1] not in "[{,:"
         return False
 
