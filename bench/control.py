@@ -1,8 +1,9 @@
-"""How `buri server` bears a tailnet: nodes with real Noise and HTTP/2 on loopback, against a fresh server without relay.
+"""How a control server bears a tailnet: nodes with real Noise and HTTP/2 on loopback, against a fresh server without relay.
 
 For each number of nodes: all join at once until all see all; one node's endpoint changes, over and over; one more node
 joins, over and over; everyone hangs up and comes back at once. The server and the load program (one process) share this
-machine, so the times are upper bounds. Usage: `python bench/control.py [--nodes 100,300,1000] [--changes 20]`.
+machine, so the times are upper bounds. Usage: `python bench/control.py [--nodes 100,300,1000] [--changes 20]`; with
+`--headscale 100,300` headscale (on PATH) bears the same beside `buri server`, for these numbers of nodes.
 """
 
 from __future__ import annotations
@@ -13,13 +14,10 @@ import contextlib
 import json
 import os
 import resource
-import socket
 import statistics
-import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import asdict, dataclass
 from ipaddress import ip_address
 from pathlib import Path
@@ -28,33 +26,26 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
 
 from buri.core.addresses import AddrPort
 from buri.core.errors import BuriError, SystemFault
-from buri.core.keys import MachinePublic
 from buri.testing import benchload
 from buri.testing.benchreport import text_table
+from buri.testing.controlservers import BuriControl, ControlServer, HeadscaleControl, running
+from buri.testing.headscale import why_no_headscale
 from buri.testing.loadnode import Frames, LoadNode, Server
-from buri.testing.ourpeers import ENVIRONMENT, PROGRAMS
+
+Maker = Callable[[Path], ControlServer]
 
 DIALS_AT_ONCE = 64  # in the ramp; a reconnect storm has no such manners
 PATIENCE_S = 180.0
 RETRY_S = 0.2
 QUIET_S = 1.0
 SPARE_FILES = 200
-RELAYS = {  # nobody goes there: a netmap must have one
-    "Regions": {
-        "1": {
-            "RegionID": 1,
-            "RegionCode": "lab",
-            "RegionName": "Lab",
-            "Nodes": [{"Name": "1a", "RegionID": 1, "HostName": "relay.test", "IPv4": "127.0.0.1"}],
-        }
-    }
-}
 
 
 @dataclass
 class Figures:
     """What one number of nodes gave. Times in ms or s as named, bytes as they came off the wire."""
 
+    server: str
     nodes: int
     ramp_s: float
     ramp_cpu_s: float
@@ -76,85 +67,6 @@ def percentile(values: Iterable[float], share: float) -> float:
     """The value that `share` of all do not exceed."""
     ordered = sorted(values)
     return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
-
-
-class Control:
-    """A `buri server` in a directory of its own."""
-
-    def __init__(self, directory: Path) -> None:
-        self._state = directory / "state"
-        with socket.create_server(("127.0.0.1", 0)) as probe:
-            self.port: int = probe.getsockname()[1]
-        where = f"127.0.0.1:{self.port}"
-        self._environment = {**os.environ, **ENVIRONMENT}
-        self.log = directory / "server.log"
-        relays = directory / "derp-map.json"
-        relays.write_text(json.dumps(RELAYS))
-        words = ["server", f"--state-dir={self._state}", f"--listen={where}", f"--url=http://{where}"]
-        words += ["--no-relay", f"--derp-map={relays}"]
-        with self.log.open("w") as log:
-            self.process = subprocess.Popen(
-                [*PROGRAMS["buri"], *words], stdout=log, stderr=subprocess.STDOUT, env=self._environment
-            )
-
-    async def ready(self) -> Server:
-        """Wait until it listens; returns where, and its key."""
-        for _ in range(200):
-            with contextlib.suppress(OSError):
-                reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
-                writer.write(b"GET /key?v=142 HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
-                answer = await reader.read()
-                writer.close()
-                key = json.loads(answer.partition(b"\r\n\r\n")[2])["publicKey"]
-                return Server("127.0.0.1", self.port, MachinePublic.parse(key))
-            if self.process.poll() is not None:
-                break
-            await asyncio.sleep(0.1)
-        raise SystemFault(f"buri server did not come up: {self.log.read_text()[-1000:]}")
-
-    def auth_key(self) -> str:
-        """A reusable key of a new user."""
-        self._admin("users", "create", "load")
-        key: str = json.loads(self._admin("preauthkeys", "create", "--user=load", "--reusable", "--json"))["key"]
-        return key
-
-    def _admin(self, *words: str) -> str:
-        command = [*PROGRAMS["buri"], "admin", f"--state-dir={self._state}", *words]
-        done = subprocess.run(command, env=self._environment, capture_output=True, text=True, check=False)
-        if done.returncode != 0:
-            raise SystemFault(f"buri admin {' '.join(words)}: {done.stdout}{done.stderr}")
-        return done.stdout
-
-    def cpu_s(self) -> float:
-        """CPU time used so far."""
-        return benchload.pid_cpu_s(self.process.pid)
-
-    def peak_rss_mb(self) -> float:
-        """The most memory it ever had."""
-        for line in Path(f"/proc/{self.process.pid}/status").read_text().splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) * 1024 / 1e6
-        raise SystemFault("The kernel does not tell a process's peak memory.")
-
-    def stop(self) -> None:
-        """SIGTERM, and wait."""
-        self.process.terminate()
-        try:
-            self.process.wait(20)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
-
-
-@contextlib.asynccontextmanager
-async def running_server() -> AsyncIterator[tuple[Control, Server, str]]:
-    """A fresh server, where it is, and a key to join by."""
-    with tempfile.TemporaryDirectory(prefix="buri-bench-") as directory:
-        control = Control(Path(directory))
-        try:
-            yield control, await control.ready(), control.auth_key()
-        finally:
-            control.stop()
 
 
 class Crowd:
@@ -237,9 +149,9 @@ class Crowd:
         return [(node.seen_s - began_s) * 1e3 for node in hearers]
 
 
-async def measure(nodes: int, changes: int) -> Figures:
+async def measure(make: Maker, nodes: int, changes: int) -> Figures:
     """All phases with one number of nodes."""
-    async with running_server() as (control, server, auth_key):
+    async with running(make) as (control, server, auth_key):
         crowd = Crowd(server, auth_key)
         load_average = os.getloadavg()[0]
         began_s, busy_s, own_s, cpu_s = time.monotonic(), benchload.busy_s(), benchload.own_s(), control.cpu_s()
@@ -270,6 +182,7 @@ async def measure(nodes: int, changes: int) -> Figures:
             benchload.busy_s() - busy_s - (benchload.own_s() - own_s) - (control.cpu_s() - cpu_s)
         )  # whatever else ran here
         figures = Figures(
+            server=control.name,
             nodes=nodes,
             ramp_s=ramp_s,
             ramp_cpu_s=ramp_cpu_s,
@@ -325,7 +238,7 @@ async def _joins(crowd: Crowd, count: int) -> tuple[list[float], float]:
 
 
 HEADINGS = (
-    "nodes", "all see all, s", "server CPU-s", "change p50 / p99, ms", "bytes a node", "join p50 / p99, ms",
+    "server", "nodes", "all see all, s", "server CPU-s", "change p50 / p99, ms", "bytes a node", "join p50 / p99, ms",
     "bytes a node", "all back: maps / last, s", "server CPU-s", "peak RSS, MB", "load average", "others, cores",
 )  # fmt: skip
 
@@ -333,6 +246,7 @@ HEADINGS = (
 def row(one: Figures) -> list[str]:
     """A line of the table."""
     return [
+        one.server,
         str(one.nodes),
         f"{one.ramp_s:.1f}",
         f"{one.ramp_cpu_s:.1f}",
@@ -352,18 +266,23 @@ def main() -> int:
     """Measure each number of nodes, print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--nodes", default="100,300,1000", help="numbers of nodes, with commas")
+    parser.add_argument("--headscale", default="", help="numbers of nodes for headscale as well, with commas")
     parser.add_argument("--changes", type=int, default=20, help="endpoint changes; a quarter as many joins")
     parser.add_argument("--json", type=Path, help="write the figures here as well")
     options = parser.parse_args()
-    numbers = [int(word) for word in options.nodes.split(",")]
+    tasks: list[tuple[Maker, int]] = [(BuriControl, int(word)) for word in options.nodes.split(",")]
+    if options.headscale and (reason := why_no_headscale()) is not None:
+        print(f"bench/control.py: {reason}", file=sys.stderr)
+        return 1
+    tasks += [(HeadscaleControl, int(word)) for word in options.headscale.split(",") if word]
     found: list[Figures] = []
     try:
-        for number in numbers:
+        for make, number in sorted(tasks, key=lambda task: task[1]):
             _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
             if most != resource.RLIM_INFINITY and most < number + SPARE_FILES:
                 raise SystemFault(f"{number} nodes need {number + SPARE_FILES} open files, {most} are allowed.")
             resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-            found.append(asyncio.run(measure(number, options.changes)))
+            found.append(asyncio.run(measure(make, number, options.changes)))
             print(", ".join(f"{name} {cell}" for name, cell in zip(HEADINGS, row(found[-1]), strict=True)), flush=True)
     except BuriError as error:
         print(f"bench/control.py: {error}", file=sys.stderr)

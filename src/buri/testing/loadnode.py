@@ -36,6 +36,7 @@ DATA, HEADERS, RESET, SETTINGS, PING, GOAWAY, WINDOW_UPDATE = 0, 1, 3, 4, 6, 7, 
 ACK, END_STREAM, END_HEADERS = 1, 1, 4
 WIDE_OPEN = (1 << 31) - 1
 INITIAL_WINDOW = 65535
+EARLY_MAGIC = b"\xff\xff\xffTS"  # an early payload, which a server may send before its first frame
 MAX_CACHED_FRAMES = 512
 
 
@@ -114,6 +115,7 @@ class LoadNode(asyncio.Protocol):
         )
         self._head: bytearray | None = bytearray()
         self._h2 = bytearray()
+        self._begun = False
         self._map = bytearray()
         self._map_stream = 0
         self._next_stream = 1
@@ -268,6 +270,14 @@ class LoadNode(asyncio.Protocol):
         buffer = self._h2
         buffer += plain
         start = 0
+        if not self._begun:
+            if len(buffer) < 9:
+                return
+            if buffer.startswith(EARLY_MAGIC):
+                start = 9 + int.from_bytes(buffer[5:9], "big")
+                if len(buffer) < start:
+                    return
+            self._begun = True
         while len(buffer) - start >= 9:
             length = int.from_bytes(buffer[start : start + 3], "big")
             end = start + 9 + length
