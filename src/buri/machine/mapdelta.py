@@ -86,6 +86,7 @@ def apply(old: Netmap | None, response: MapResponse, wall_s: float) -> tuple[Net
     Raises WireError when the first response of a session holds no Node: the netmap would be of nobody.
     """
     node = response.node
+    began = old is None
     if old is None:
         if node is UNSET or node is None:
             raise WireError("The control server's first map message does not hold this node.")
@@ -95,6 +96,8 @@ def apply(old: Netmap | None, response: MapResponse, wall_s: float) -> tuple[Net
 
     def put(name: str, what: str, value: Any) -> None:
         nonlocal netmap
+        if getattr(netmap, name) == value and not began:
+            return  # headscale says much again with every join
         netmap = replace(netmap, **{name: value})
         changed[what] = True
 
@@ -104,14 +107,14 @@ def apply(old: Netmap | None, response: MapResponse, wall_s: float) -> tuple[Net
         put("derp_map", "derp_map", _merge_derp_map(netmap.derp_map, response.derp_map))
     if response.dns_config is not UNSET and response.dns_config is not None:
         put("dns", "dns", response.dns_config)
-    if response.domain and response.domain != netmap.domain:
+    if response.domain:
         put("domain", "other", response.domain)
     filters = _merge_filters(netmap.packet_filters, response)
     if filters is not None:
         put("packet_filters", "filters", filters)
     if response.user_profiles is not UNSET and response.user_profiles:
         put("users", "users", {**netmap.users, **{user.id: user for user in response.user_profiles}})
-    if response.health is not UNSET and response.health is not None and tuple(response.health) != netmap.health:
+    if response.health is not UNSET and response.health is not None:
         put("health", "health", tuple(response.health))
     if response.display_messages is not UNSET and response.display_messages is not None:
         put("display_messages", "health", _patch(netmap.display_messages, response.display_messages))
