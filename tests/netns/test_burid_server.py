@@ -48,6 +48,10 @@ def await_state(node: Burid, state: str) -> None:
     wait_until(f"{node.host.name} to be {state}", lambda: node.status()["BackendState"] == state)
 
 
+def why_lost(node: Burid) -> str:
+    return node.code("ping", "-c=1", "--timeout=1s", "bob")[1].splitlines()[0].partition("timed out: ")[2]
+
+
 def relay_connected(node: Burid) -> bool:
     return not any("Relay" in word for word in node.status()["Health"] or [])
 
@@ -66,6 +70,27 @@ def test_by_our_relay_then_direct_and_on_without_the_server(lab: Lab, world: Wor
     both_ways(world.alice, world.bob)
     world.server.start()
     assert direct_line(world.bob.ping(world.alice.address(), count=20))
+
+
+def test_the_first_ping_after_up_is_answered(world: World) -> None:
+    key = world.server.auth_key()
+    world.bob.up(world.server.url, key)
+    world.alice.up(world.server.url, key)
+    assert "pong from bob" in "\n".join(world.alice.ping(world.bob.address(), until_direct=False, count=1))
+    for _ in range(3):
+        world.alice.process.kill()
+        world.alice.start()
+        await_state(world.alice, "Running")
+        assert "pong from bob" in "\n".join(world.alice.ping("bob", until_direct=False, count=1))
+
+
+def test_a_ping_that_nobody_answers_says_why(world: World) -> None:
+    key = world.server.auth_key()
+    for node in (world.alice, world.bob):
+        node.up(world.server.url, key)
+    assert world.alice.ping("bob", until_direct=False, count=1)
+    world.bob.process.kill()
+    wait_until("the relay to miss bob", lambda: why_lost(world.alice) == "the peer is not connected to its relay")
 
 
 def test_a_restart_of_the_server_under_relayed_traffic_is_survived(lab: Lab, world: World) -> None:

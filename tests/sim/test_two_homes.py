@@ -171,7 +171,45 @@ def test_a_ping_to_a_peer_that_is_off_says_so_after_its_time() -> None:
     a.ping(b)
     world.timeline.run(6)
 
-    assert [(done.error, done.endpoint) for done in a.pings_done] == [("no answer within 5 seconds", None)]
+    assert [(done.error, done.endpoint) for done in a.pings_done] == [("no answer within 5 s", None)]
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_the_first_ping_of_a_node_that_has_just_come_is_answered(seed: int) -> None:
+    world = World(seed)
+    world.add_relay(1)
+    world.add_relay(2, distance_s=0.030)
+    b = world.add_node("b", world.add_home(EASY))
+    world.settle()
+    a = world.add_node("a", world.add_home(EASY))
+    assert world.timeline.run_until(lambda: knows(a, b), within_s=1), world
+    assert a.relays.status() == []
+    a.ping(b)
+    assert world.timeline.run_until(lambda: bool(a.pings_done), within_s=2), world
+    assert [done.error for done in a.pings_done] == [""], world
+
+
+def test_the_first_packet_of_a_node_that_has_just_come_is_carried_as_soon_as_a_relay_is_up() -> None:
+    world = World(14)
+    world.add_relay(1)
+    b = world.add_node("b", world.add_home(HARD))
+    world.settle()
+    a = world.add_node("a", world.add_home(HARD))
+    assert world.timeline.run_until(lambda: knows(a, b), within_s=1), world
+    a.send(b, b"first")
+    assert world.timeline.run_until(lambda: bool(b.received), within_s=1), world
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_two_nodes_that_come_at_the_same_time_answer_each_others_first_ping(seed: int) -> None:
+    world = World(seed)
+    world.add_relay(1)
+    a, b = world.add_node("a", world.add_home(EASY)), world.add_node("b", world.add_home(EASY))
+    assert world.timeline.run_until(lambda: knows(a, b) and knows(b, a), within_s=1), world
+    a.ping(b)
+    b.ping(a)
+    assert world.timeline.run_until(lambda: bool(a.pings_done and b.pings_done), within_s=3), world
+    assert [done.error for done in a.pings_done + b.pings_done] == ["", ""], world
 
 
 def test_the_same_seed_gives_the_same_run() -> None:
@@ -191,6 +229,10 @@ def two_homes(seed: int, one: NatModel, other: NatModel) -> tuple[World, SimNode
     a, b = world.add_node("a", world.add_home(one)), world.add_node("b", world.add_home(other))
     world.settle()
     return world, a, b
+
+
+def knows(one: SimNode, other: SimNode) -> bool:
+    return one.paths.path_info(other.key, one.world.timeline.now) is not None
 
 
 def direct(one: SimNode, other: SimNode) -> bool:

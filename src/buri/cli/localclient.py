@@ -37,6 +37,7 @@ from buri.wire.tailcfg.derpmap import DERPMap
 
 CONNECT_S = 5.0
 ANSWER_S = 30.0
+PING_GRACE_S = 0.5  # for the daemon's word that a ping was lost
 LONG_ANSWER_S = 90.0  # what waits for the control server or the network
 _LINE_LIMIT_BYTES = 1 << 16
 _T = TypeVar("_T")
@@ -135,9 +136,10 @@ class LocalClient:
     # ---- what takes time --------------------------------------------------------------------------------------------
 
     def ping(self, address: str, *, kind: str = "disco", size_bytes: int = 0, timeout_s: float) -> PingResult:
-        """One ping; raises TimeoutError when no answer came in time."""
-        query = f"ping?ip={address.replace('%', '%25')}&type={kind}" + (f"&size={size_bytes}" if size_bytes else "")
-        return _decode(self._call("POST", query, b"", timeout_s), PingResult)
+        """One ping; without an answer in time the result is `lost`, or TimeoutError is raised (another's daemon)."""
+        query = f"ping?ip={address.replace('%', '%25')}&type={kind}&buri-patience-ms={round(timeout_s * 1000)}"
+        query += f"&size={size_bytes}" if size_bytes else ""
+        return _decode(self._call("POST", query, b"", timeout_s + PING_GRACE_S), PingResult)
 
     def netcheck(self) -> NetcheckReport:
         return _decode(self.call("POST", "buri/netcheck", timeout_s=LONG_ANSWER_S), NetcheckReport)

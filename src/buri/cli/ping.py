@@ -45,7 +45,10 @@ def command(app: App, /, peer: str, count: int, until_direct: bool, timeout: flo
         try:
             result = app.client.ping(address, size_bytes=size, timeout_s=timeout)
         except TimeoutError:
-            click.echo(f'ping "{address}" timed out')
+            result = None
+        if result is None or result.lost:
+            why = f": {result.err}" if result is not None and result.err else ""
+            click.echo(f'ping "{address}" timed out{why}')
         else:
             if result.is_local_ip:
                 click.echo(result.err)

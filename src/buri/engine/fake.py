@@ -213,11 +213,11 @@ class FakeEngine:
         if peer.active_said_at is None or now - peer.active_said_at >= ACTIVE_EVERY_S:
             peer.active_said_at = now
             self._say(PeerActive(peer.key))
-        if peer.path.udp is None and peer.path.relay_region is None:
-            self._count("drop_out_no_path")
-            return
         if peer.session:
-            self._send_message(peer, _DATA, packet)
+            if peer.path.udp is None and peer.path.relay_region is None:
+                self._count("drop_out_no_path")
+            else:
+                self._send_message(peer, _DATA, packet)
             return
         peer.staged.append(packet)
         if peer.handshake_since is None:
@@ -309,7 +309,9 @@ class FakeEngine:
         peer = self._peers.get(path.key)
         if peer is None:
             return
-        peer.path = path
+        before, peer.path = peer.path, path
+        if peer.handshake_since is not None and _opens_a_way(before, path):
+            self._send_message(peer, _INIT, b"")
 
     def _connect_relay(self, order: ConnectRelay) -> None:
         old = self._relays.pop(order.region, None)
@@ -354,6 +356,9 @@ class FakeEngine:
     def _send_message(self, peer: _FakePeer, kind: int, packet: bytes) -> None:
         message = bytes((kind, 0, 0, 0)) + self._key.raw + packet
         path = peer.path
+        if path.udp is None and path.relay_region is None:
+            self._count("drop_out_no_path")
+            return
         peer.tx_bytes += len(packet)
         peer.tx_at = self._underlay.now
         if path.udp is not None:
@@ -472,6 +477,13 @@ class FakeEngine:
 
     def _count(self, name: str) -> None:
         self._counters[name] = self._counters.get(name, 0) + 1
+
+
+def _opens_a_way(before: SetPath, after: SetPath) -> bool:
+    """Whether what was lost so far may arrive now."""
+    if before.relay_region is not None:
+        return False
+    return after.relay_region is not None or (before.udp is None and after.udp is not None)
 
 
 def _age(at: float | None, now: float) -> float | None:

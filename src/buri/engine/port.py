@@ -5,8 +5,9 @@ Events come back bounded and counted; when the queue is full the oldest datagram
 never are. `fileno()` is readable while events wait. No method blocks on the network.
 
 Paths. A peer's `Path` says where its packets go now: by UDP (trusted: that alone), by a relay, or by both (an UDP address
-that is not trusted yet, and the relay beside it). With neither, packets are dropped and counted, and the engine still
-raises `PeerActive`, so that the path machine wakes up. The engine never moves a path by itself.
+that is not trusted yet, and the relay beside it). With neither, the engine raises `PeerActive`, so that the path machine
+wakes up, and keeps the first packets for the handshake (16 a peer); with a session they are dropped and counted. A path
+that opens a way where none was tries a handshake that waits at once. The engine never moves a path by itself.
 
 WireGuard, its keys' use, and DERP connections live below this line; disco and STUN datagrams cross it as they came.
 """

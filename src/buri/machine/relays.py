@@ -27,6 +27,7 @@ from buri.wire.tailcfg.derpmap import DERPMap, DERPNode, DERPRegion
 IDLE_CLOSE_S = 60.0
 BACKOFF_FIRST_S = 0.5
 BACKOFF_LONGEST_S = 15.0
+MAX_AWAITED = 64
 FAILURES_TO_LEAVE = 2  # a home that answers STUN and no connection is none
 
 
@@ -114,6 +115,7 @@ class RelayManager:
         self._resolved: dict[str, tuple[IPAddress, ...]] = {}
         self._asked: set[str] = set()
         self._relays: dict[int, _Relay] = {}
+        self._awaited: dict[int, float] = {}  # regions in use that no map has told of yet, and since when
         self._choice = HomeChoice(rng)
         self._home = 0
         self._transmits: deque[RelayIntent] = deque()
@@ -130,6 +132,9 @@ class RelayManager:
         """Take a new map: connections to regions that are gone or moved are closed (and opened anew)."""
         self._regions = {region.region_id: region for region in regions_of(derp_map) if relay_nodes(region)}
         self._asked.clear()
+        awaited, self._awaited = self._awaited, {}
+        for region_id, used_at in awaited.items():
+            self.use(region_id, used_at)
         for region_id, relay in list(self._relays.items()):
             region = self._regions.get(region_id)
             if region is None:
@@ -167,6 +172,8 @@ class RelayManager:
         if relay is not None:
             relay.used_at = now
             self._settle(now)
+        elif region in self._awaited or len(self._awaited) < MAX_AWAITED:
+            self._awaited[region] = now
 
     def link_changed(self, now: float) -> None:
         """Our network changed: open every wanted connection anew, at once."""

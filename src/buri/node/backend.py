@@ -48,6 +48,7 @@ from buri.wire.tailcfg.node import UserProfile
 
 WATCHER_LIMIT = 1024  # notices a watcher may leave unread; then it is cut off
 MAX_HOSTNAME = 63
+PING_PATIENCE_S = 10.0  # for callers who do not say theirs: those of Tailscale give up after 5 s
 
 
 class AgentBackend:
@@ -162,7 +163,7 @@ class AgentBackend:
 
     # ---- the tailnet --------------------------------------------------------------------------------------------
 
-    async def ping(self, address: IPAddress, kind: str, size_bytes: int) -> PingResult:
+    async def ping(self, address: IPAddress, kind: str, size_bytes: int, patience_s: float | None = None) -> PingResult:
         """One ping; what went wrong is in the result."""
         agent = self._agent
         result = PingResult(ip=str(address), node_ip=str(address))
@@ -175,12 +176,13 @@ class AgentBackend:
             result.err = f"this version of Buri has no {kind} pings"
             return result
         try:
-            peer, done = await ping_peer(agent, address, size_bytes)
+            peer, done = await ping_peer(agent, address, size_bytes, patience_s or PING_PATIENCE_S)
         except StateError as error:
             result.err = error.message
             return result
-        if done.lost:
+        if done.lost and patience_s is None:
             await asyncio.Event().wait()  # as upstream's: an error would end the caller's series; its patience decides
+        result.lost = done.lost
         result.node_name = peer.name.partition(".")[0]
         result.err = done.error
         result.latency_seconds = done.latency_s

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from ipaddress import ip_address
 from typing import TYPE_CHECKING
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("buri.node")
 
-PING_TIMEOUT_S = 10.0
+PING_PATIENCE_S = 5.0
 _C2N = "c2n"
 _C2N_NOT_FOUND = b"HTTP/1.1 404 Not Found\r\nContent-Type: text/plain\r\nContent-Length: 10\r\n\r\nnot found\n"
 
@@ -44,12 +43,14 @@ class PingResponse(Wire):
     derp_region_code: str = go("DERPRegionCode", "")
 
 
-async def ping_peer(node: Agent, address: IPAddress, size_bytes: int = 0) -> tuple[Node, PingDone]:
+async def ping_peer(
+    node: Agent, address: IPAddress, size_bytes: int = 0, patience_s: float = PING_PATIENCE_S
+) -> tuple[Node, PingDone]:
     """One disco ping to the peer with this tailnet address; raises StateError when there is none."""
     nodes = node.netmap.peers.values() if node.netmap is not None else ()
     for peer in nodes:
         if address in addresses_of(peer):
-            return peer, await node.underlay.ping(NodePublic.parse(peer.key), size_bytes)
+            return peer, await node.underlay.ping(NodePublic.parse(peer.key), size_bytes, patience_s)
     raise StateError(f"No peer of this tailnet has the address {address}.")
 
 
@@ -65,8 +66,7 @@ async def answer_ping(node: Agent, request: PingRequest) -> None:
                 continue
             response = PingResponse(type=kind, ip=request.ip, err=f"{kind} pings are not supported by this node.")
             if kind == "disco":
-                async with asyncio.timeout(PING_TIMEOUT_S):
-                    response = await _ping(node, ip_address(request.ip))
+                response = await _ping(node, ip_address(request.ip))
             await _reply(node, request, msgspec.json.encode(response))
     except (BuriError, ValueError, TimeoutError) as error:
         log.info("A ping the control server asked for failed: %s", error)

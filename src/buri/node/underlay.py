@@ -123,10 +123,10 @@ class Underlay:
         self.relays.link_changed(self._now())
         self.pump()
 
-    async def ping(self, key: NodePublic, size_bytes: int) -> values.PingDone:
+    async def ping(self, key: NodePublic, size_bytes: int, patience_s: float) -> values.PingDone:
         """One disco ping; raises StateError for a node that is no peer."""
         future: asyncio.Future[values.PingDone] = self._loop.create_future()
-        request = self.paths.ping(key, size_bytes, self._now())
+        request = self.paths.ping(key, size_bytes, self._now(), patience_s)
         self._pings[request] = future
         self.pump()
         try:

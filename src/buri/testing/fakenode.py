@@ -152,7 +152,7 @@ class FakeNode:
         self.current = replace(self.current, config=None, logged_out=True, want_running=False)
         self._become(BackendState.NEEDS_LOGIN)
 
-    async def ping(self, address: IPAddress, kind: str, size_bytes: int) -> PingResult:
+    async def ping(self, address: IPAddress, kind: str, size_bytes: int, patience_s: float | None = None) -> PingResult:
         self.asked.append(f"ping {address} {kind} {size_bytes}")
         if str(address) == "100.64.0.1":
             return PingResult(ip=str(address), err=f"{address} is local Tailscale IP", is_local_ip=True)

@@ -356,6 +356,7 @@ class PingResult(Local):
     peer_api_port: int = go("PeerAPIPort", 0)
     peer_api_url: str = go("PeerAPIURL", "")
     is_local_ip: bool = go("IsLocalIP", False)
+    lost: bool = go("BuriLost", False)  # ours: not answered in the caller's time, and `err` says why; try again
 
 
 class WhoIsResponse(Local):

@@ -129,6 +129,10 @@ def test_ping_that_stays_on_the_relay_ends_with_an_error(run: Run, running: Serv
 def test_ping_without_an_answer(run: Run, running: Served) -> None:
     code, out, err = run("ping", "-c", "1", "--timeout=20ms", "osaka")
     assert (code, out, err) == (1, 'ping "100.64.0.2" timed out\n', "buri: no reply\n")
+    running.node.pings.append(PingResult(err="the peer is not connected to its relay", lost=True))
+    code, out, err = run("ping", "-c", "2", "osaka")
+    assert out == 2 * 'ping "100.64.0.2" timed out: the peer is not connected to its relay\n'
+    assert (code, err) == (1, "buri: no reply\n")
 
 
 def test_ping_of_oneself_and_of_nobody(run: Run, running: Served) -> None:

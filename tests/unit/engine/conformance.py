@@ -93,12 +93,22 @@ class EngineConformance:
         pair.here.send(hello(1))
         pair.wait(lambda: counter(pair.here, "drop_out_no_peer") == 1)
 
-    def test_without_a_path_packets_are_counted_and_the_path_machine_is_woken(self, pair: Pair) -> None:
+    def test_without_a_path_the_path_machine_is_woken_and_the_first_packet_waits_for_one(self, pair: Pair) -> None:
         connect(pair)
         order(pair.here, [port.SetPath(pair.there.key)])
         pair.here.send(hello(1))
-        pair.wait(lambda: counter(pair.here, "drop_out_no_path") == 1)
+        pair.wait(lambda: counter(pair.here, "drop_out_no_path") == 1)  # the handshake's first try
         pair.wait(lambda: of(pair.here, port.PeerActive) == [port.PeerActive(pair.there.key)])
+        order(pair.here, [port.SetPath(pair.there.key, udp=pair.there.address)])
+        pair.wait(lambda: payloads(pair.there) == [1])
+
+    def test_without_a_path_packets_of_a_session_are_counted(self, pair: Pair) -> None:
+        connect(pair)
+        pair.here.send(hello(1))
+        pair.wait(lambda: payloads(pair.there) == [1])
+        order(pair.here, [port.SetPath(pair.there.key)])
+        pair.here.send(hello(2))
+        pair.wait(lambda: counter(pair.here, "drop_out_no_path") == 1)
 
     def test_a_relay_that_is_not_connected_is_counted(self, pair: Pair) -> None:
         connect(pair)

@@ -101,6 +101,16 @@ def test_another_region_is_connected_while_used_and_closed_after_a_minute() -> N
     assert stage.relays.next_timeout() is None
 
 
+def test_a_region_in_use_before_any_map_told_of_it_is_connected_when_one_does() -> None:
+    stage = Stage()
+    stage.relays.use(2, stage.book.now)
+    stage.book.advance(0.2)
+    assert stage.take() == []
+    stage.set_map(region(2), region(3))
+
+    assert [intent.region for intent in stage.take()] == [2]
+
+
 def test_home_moves_by_connecting_the_new_one_and_telling_both() -> None:
     stage = Stage(region(1), region(2))
     stage.report(r1=10, r2=50)

@@ -207,6 +207,9 @@ def test_pings_that_cannot_be_say_why(tmp_path: Path) -> None:
         assert own.is_local_ip
         assert "own address" in own.err
         assert "No peer" in (await backend.ping(ip_address("100.64.0.9"), "disco", 0)).err
+        silent = await backend.ping(ip_address("100.64.0.2"), "disco", 0, 0.01)
+        assert silent.lost
+        assert silent.err
         assert "no TSMP pings" in (await backend.ping(ip_address("100.64.0.2"), "TSMP", 0)).err
 
     play(tmp_path, story)

@@ -60,10 +60,7 @@ impl Node {
             self.counters.drop_out_malformed += count;
             return;
         }
-        if path.is_none() {
-            self.counters.drop_out_no_path += count;
-            return;
-        }
+        // Without a path, too: it is being looked for, and the first packet is to be what is sent by it.
         if !self.sessions.can_send(self.wireguard_now, target.id) {
             self.stage(index, &segments);
             return;
@@ -72,6 +69,8 @@ impl Node {
             self.send_by_udp(&target, &route, path.relay, &segments);
         } else if let Some(region) = path.relay {
             self.send_segments_by_relay(&target, region, &segments);
+        } else {
+            self.counters.drop_out_no_path += count;
         }
     }
 

@@ -46,6 +46,11 @@ impl Sessions {
         self.device.remove_peer(peer);
     }
 
+    /// A way to the peer opened: what was tried before is tried again.
+    pub fn retry(&mut self, now: wireguard::Instant, peer: PeerId) {
+        self.device.retry_handshake(now, peer);
+    }
+
     pub fn stats(&self, now: wireguard::Instant, peer: PeerId) -> wireguard::PeerStats {
         self.device.peer_stats(now, peer).unwrap_or_default()
     }

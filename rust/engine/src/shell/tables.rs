@@ -103,7 +103,13 @@ impl Node {
         let Some(index) = self.peers.find(key) else { return };
         let Some(peer) = self.peers.get_mut(index) else { return };
         let was_plain = peer.path.udp.is_some_and(|route| route.plain);
-        peer.path = Path { udp: udp.map(|to| Route { to, owner: index, plain: !gso }), relay };
+        let path = Path { udp: udp.map(|to| Route { to, owner: index, plain: !gso }), relay };
+        let before = std::mem::replace(&mut peer.path, path);
+        // Until a relay carried it, an initiation was sent nowhere, or to an address that did not answer.
+        let opened = before.relay.is_none() && (relay.is_some() || (before.udp.is_none() && udp.is_some()));
+        if opened {
+            self.sessions.retry(self.wireguard_now, peer.id);
+        }
         if was_plain || !gso {
             self.collect_plain();
         }

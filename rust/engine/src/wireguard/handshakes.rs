@@ -4,7 +4,7 @@ use super::cookie::{open_reply, write_macs, COOKIE_REPLY_BYTES};
 use super::device::Device;
 use super::noise::{self, INITIATION_BYTES, RESPONSE_BYTES};
 use super::session::Session;
-use super::timers::{INITIATION_INTERVAL, REKEY_TIMEOUT, REKEY_TIMEOUT_JITTER, ZERO_KEYS_AFTER};
+use super::timers::{INITIATION_INTERVAL, REKEY_TIMEOUT, REKEY_TIMEOUT_JITTER, RETRY_SPACING, ZERO_KEYS_AFTER};
 use super::{Destination, Event, Instant, Out, Outgoing, PeerId, Source, Tai64N};
 
 impl Device {
@@ -14,6 +14,16 @@ impl Device {
             state.want_handshake(now);
             self.rearm(peer);
         }
+    }
+
+    /// A way to the peer opened, so that what was sent before is lost: a handshake that is wanted or under way is tried
+    /// anew at the next `handle_timeout`, but no sooner after the last try than a responder would hear it.
+    pub fn retry_handshake(&mut self, now: Instant, peer: PeerId) {
+        let Some(state) = self.peer_mut(peer) else { return };
+        let Some(planned) = state.initiate_at else { return };
+        let earliest = state.last_initiation_sent.map_or(now, |sent| (sent + RETRY_SPACING).max(now));
+        state.initiate_at = Some(planned.min(earliest));
+        self.rearm(peer);
     }
 
     /// Takes an initiation, a response or a cookie reply. The answer is the peer that it authenticated.

@@ -21,6 +21,8 @@ pub(crate) const REKEY_AFTER_MESSAGES: u64 = 1 << 60;
 pub(crate) const REJECT_AFTER_MESSAGES: u64 = u64::MAX - (1 << 13);
 /// An initiator is heard at most 50 times a second.
 pub(crate) const INITIATION_INTERVAL: Duration = Duration::from_millis(20);
+/// Between two initiations by different ways, which may differ that much in delay.
+pub(crate) const RETRY_SPACING: Duration = Duration::from_millis(100);
 pub(crate) const COOKIE_LIFETIME: Duration = Duration::from_secs(120);
 
 /// Deadlines, earliest first. A peer's `armed` field names its one valid entry; others are skipped when they surface.

@@ -74,6 +74,10 @@ class DiscoLink:
             self._relay_said_at[region] = now
             self.events.append(RelayInUse(region))
 
+    def can_reach(self, peer: DiscoPublic) -> bool:
+        """Whether a message to this disco key can be sealed: we have an identity, and the key is a possible one."""
+        return self.node_key is not None and self._shared_with(peer) is not None
+
     def _seal(self, message: disco.Message, peer: DiscoPublic) -> bytes | None:
         shared = self._shared_with(peer)
         if shared is None or self.disco_key is None:

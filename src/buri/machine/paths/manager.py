@@ -108,20 +108,18 @@ class PathManager:
             self._watch(paths)
             self._settle(now)
 
-    def ping(self, key: NodePublic, size_bytes: int, now: float) -> int:
-        """Ping a peer for a person; the answer is PingDone with this request id, within 5 s.
+    def ping(self, key: NodePublic, size_bytes: int, now: float, patience_s: float = limits.PING_TIMEOUT_S) -> int:
+        """Ping a peer for a person; the answer is PingDone with this request id, within `patience_s`.
 
-        `size_bytes` is the UDP payload's (0: the smallest). Raises StateError for a node that is no peer.
+        `size_bytes` is the UDP payload's (0: the smallest). Until then it waits for a way to the peer, if there is none
+        yet. Raises StateError for a node that is no peer.
         """
         paths = self._peers.get(key)
         if paths is None:
             raise StateError(f"{key.short()} is not a peer of this node.")
         self._request += 1
         self._open_requests[self._request] = key
-        if not paths.info.disco_key:
-            self._finish(PingDone(self._request, key, error="this peer does not answer disco pings"))
-        elif not paths.ping(self._request, size_bytes, now):
-            self._finish(PingDone(self._request, key, error="no way to this peer is known", lost=True))
+        paths.ping(self._request, size_bytes, patience_s, now)
         self._watch(paths)
         self._settle(now)
         return self._request
@@ -302,10 +300,11 @@ class PathManager:
             self._awake[paths.info.key] = paths
 
     def _settle(self, now: float) -> None:
-        """Send the call-me-maybes that can go, ask for endpoints if that is what they wait for, plan the next STUN."""
+        """Send pings and call-me-maybes that can go, ask for endpoints if that is what they wait for, plan the next STUN."""
         active = False
         self._endpoints_late_at = None
         for paths in list(self._awake.values()):
+            paths.send_asked(now)
             if paths.next_timeout() is None:
                 del self._awake[paths.info.key]
             if not paths.is_active(now):
@@ -316,8 +315,8 @@ class PathManager:
                 continue
             region = paths.relay_region()
             if region is None or self._link.node_key is None:
-                paths.call_me_maybe.drop_wish()
-            elif region not in self._link.relays_up:
+                continue  # the netmap, or our login, is still to tell
+            if region not in self._link.relays_up:
                 self._link.use_relay(region, now)
             elif self._endpoints_ready(now):
                 paths.send_call_me_maybe(self._endpoints, now)

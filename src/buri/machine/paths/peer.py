@@ -23,6 +23,7 @@ from ipaddress import IPv4Address
 
 from buri.core.addresses import AddrPort
 from buri.machine.paths import limits
+from buri.machine.paths.asked import AskedPing, AskedPings, Way
 from buri.machine.paths.callmemaybe import CallMeMaybeGate
 from buri.machine.paths.candidates import Candidate, Candidates
 from buri.machine.paths.fullsize import PADDING_BYTES, FullSizeProbe, Stage, Step
@@ -44,6 +45,7 @@ class PeerPaths:
         self._link = link
         self._candidates = Candidates()
         self._pings = PingsInFlight()
+        self._asked = AskedPings()
         self._best: Candidate | None = None
         self._trusted_until = now
         self._last_active_at: float | None = None
@@ -73,6 +75,7 @@ class PeerPaths:
         self._choose(now, "the peer's relay changed" if old.home_region != info.home_region else "netmap")
         if self.is_active(now) and not self.is_trusted(now):
             self._ping_candidates(fresh, now)
+            self._use_relay(now)
 
     def activate(self, now: float) -> None:
         """Packets are being sent to this peer."""
@@ -81,14 +84,15 @@ class PeerPaths:
             self._heartbeat(now)
         elif not self.is_trusted(now) and self._discovery_due(now):
             self._discover(now)
-        if not self.is_trusted(now) and (region := self.relay_region()) is not None:
-            self._link.use_relay(region, now)
+        if not self.is_trusted(now):
+            self._use_relay(now)
 
     def reset(self, now: float, reason: str, *, keep_best: bool = True) -> None:
         """Below us something changed: nothing measured holds, but the address in use may still be right."""
         self._trusted_until = now
         self._repeat_at = self._doubt_at = None
         self._pings.clear()
+        self._asked.try_again()
         self._probe.stop()
         for candidate in self._candidates:
             candidate.forget_measurements()
@@ -118,13 +122,16 @@ class PeerPaths:
 
     def handle_relay_seen(self, region: int, now: float) -> None:
         """It was heard through this region's relay."""
-        self._relay_says_gone = False
+        if self._relay_says_gone:
+            self._relay_says_gone = False
+            self._asked.try_again(region)
         if region != self._relay_route:
             self._relay_route = region
             self._choose(now, "heard through another relay")
 
     def handle_relay_up(self, region: int, now: float) -> None:
         """We are connected to that relay."""
+        self._asked.try_again(region)
         if region == self.relay_region():
             self._choose(now, "the relay is connected")
 
@@ -138,26 +145,34 @@ class PeerPaths:
         """A relay says that it is not there: forget that way; its home region stays what the netmap says."""
         if region == self.info.home_region:
             self._relay_says_gone = True
+        self._asked.relay_gone(region, now)
         if region == self._relay_route:
             self._relay_route = None
             self._choose(now, "the relay lost the peer")
 
-    def ping(self, request: int, size_bytes: int, now: float) -> bool:
-        """Ping for a person: the address in use, or, with none trusted, the relay and all candidates.
+    def ping(self, request: int, size_bytes: int, patience_s: float, now: float) -> None:
+        """Ping for a person: by the address in use, or, with none trusted, by the relay and all candidates.
 
-        False when there is nowhere to ping.
+        Ways that open while it waits are tried as well (`send_asked`).
         """
         self.activate(now)
-        padding = max(0, size_bytes - disco.PING_BYTES)
-        if self._best is not None and self.is_trusted(now):
-            self._send_ping(self._best.address, Purpose.ASKED, now, request=request, padding_bytes=padding)
-            return True
-        region = self.relay_region()
-        if region is not None:
-            self._send_ping(None, Purpose.ASKED, now, request=request, region=region, padding_bytes=padding)
-        for candidate in self._candidates:
-            self._send_ping(candidate.address, Purpose.ASKED, now, request=request, padding_bytes=padding)
-        return region is not None or len(self._candidates) > 0
+        self._asked.add(AskedPing(request, max(0, size_bytes - disco.PING_BYTES), patience_s, now))
+
+    def send_asked(self, now: float) -> None:
+        """Send a person's pings by every way that is open now and was not tried for them."""
+        if not len(self._asked) or not self._link.can_reach(self.info.disco_key):
+            return
+        for asked, way in self._asked.untried(self._open_ways(now)):
+            address, region = (None, way) if isinstance(way, int) else (way, 0)
+            self._send_ping(
+                address,
+                Purpose.ASKED,
+                now,
+                request=asked.request,
+                region=region,
+                padding_bytes=asked.padding_bytes,
+                lives_s=max(limits.PING_TIMEOUT_S, asked.until - now),
+            )
 
     # ---- what the peer says ----
 
@@ -188,6 +203,7 @@ class PeerPaths:
             self._note_pong(candidate, ping, latency_s, now)
         if ping.purpose is not Purpose.ASKED:
             return None
+        self._asked.answered(ping.request)
         return PingDone(ping.request, self.info.key, latency_s, ping.address, ping.region)
 
     def handle_call_me_maybe(self, message: disco.CallMeMaybe, now: float) -> None:
@@ -211,6 +227,7 @@ class PeerPaths:
             self._repeat_at,
             self._doubt_at,
             self._pings.next_expiry(),
+            self._asked.next_timeout(),
             self._probe.next_timeout(),
         ]
         if self._chosen is not None and self._chosen.trusted:
@@ -219,7 +236,12 @@ class PeerPaths:
 
     def handle_timeout(self, now: float) -> list[PingDone]:
         """Do what is due; returns the persons' pings that nobody answered."""
-        unanswered = self._expire_pings(now)
+        self._expire_pings(now)
+        self._asked.handle_timeout(now)
+        unanswered = [
+            PingDone(asked.request, self.info.key, error=self._why_unanswered(asked), lost=True)
+            for asked in self._asked.over(now)
+        ]
         if self._chosen is not None and self._chosen.trusted and not self.is_trusted(now):
             self._choose(now, "no answer within the time of trust")
             if self.is_active(now) and self._discovery_due(now):
@@ -293,11 +315,24 @@ class PeerPaths:
             self._chosen = path
             self._link.events.append(path)
 
-    def _connected_region(self) -> int | None:
-        """The relay, once it is connected: until then a handshake sent there would be lost, and be tried again in 5 s only.
+    def _use_relay(self, now: float) -> None:
+        region = self.relay_region()
+        if region is not None:
+            self._link.use_relay(region, now)
 
-        Without a path the engine drops, tells of the activity that makes us connect, and answers a first handshake
-        where it came from.
+    def _open_ways(self, now: float) -> list[Way]:
+        """Where a ping may go now: the address in use, or, with none trusted, the relay and every candidate."""
+        if self._best is not None and self.is_trusted(now):
+            return [self._best.address]
+        region = self._connected_region()
+        addresses: list[Way] = [candidate.address for candidate in self._candidates]
+        return addresses if region is None else [region, *addresses]
+
+    def _connected_region(self) -> int | None:
+        """The relay, once it is connected: what is sent there before is lost.
+
+        Without a path the engine keeps the first packets, tells of the activity that makes us connect, and answers a
+        first handshake where it came from.
         """
         region = self.relay_region()
         return region if region in self._link.relays_up else None
@@ -366,12 +401,13 @@ class PeerPaths:
         request: int = 0,
         region: int = 0,
         padding_bytes: int = 0,
+        lives_s: float = limits.PING_TIMEOUT_S,
     ) -> None:
         if not self.info.disco_key or self._link.node_key is None:
             return
         txid = self._link.rng.randbytes(disco.TXID_BYTES)
         message = disco.Ping(txid, self._link.node_key, padding_bytes)
-        self._pings.add(PingInFlight(txid, purpose, now, now + limits.PING_TIMEOUT_S, address, region, request))
+        self._pings.add(PingInFlight(txid, purpose, now, now + lives_s, address, region, request))
         if address is None:
             self._link.send_relay(message, self.info.disco_key, self.info.key, region, now)
             return
@@ -448,16 +484,27 @@ class PeerPaths:
             self._best = None
             self._choose(now, "full-size packets do not pass")
 
-    def _expire_pings(self, now: float) -> list[PingDone]:
-        unanswered = []
+    def _expire_pings(self, now: float) -> None:
         for ping in self._pings.expired(now):
-            if ping.purpose is Purpose.ASKED:
-                silence = PingDone(ping.request, self.info.key, error="no answer within 5 seconds", lost=True)
-                unanswered.append(silence)
-            elif ping.purpose not in _PADDED and ping.address == self._best_address() and not self.is_trusted(now):
+            if ping.purpose is Purpose.ASKED or ping.purpose in _PADDED:
+                continue
+            if ping.address == self._best_address() and not self.is_trusted(now):
                 self._best = None
                 self._choose(now, "the address went silent")
-        return unanswered
+
+    def _why_unanswered(self, asked: AskedPing) -> str:
+        if not self.info.disco_key:
+            return "this peer does not answer disco pings"
+        region = self.relay_region()
+        if self._relay_says_gone:
+            return "the peer is not connected to its relay"
+        if region is None:
+            if asked.tried:
+                return "the peer has told no relay, and does not answer by its addresses"
+            return "the peer has told neither a relay nor an address"
+        if asked.tried:
+            return f"no answer within {asked.patience_s:g} s"
+        return f"the peer's relay (region {region}) is not connected"
 
     def _why_relayed(self, now: float, own_hard_nat: bool | None) -> str:
         if not self.info.disco_key:

@@ -57,11 +57,12 @@ class Backend(Protocol):
     async def logout(self) -> None:
         """Have the server forget this node; done when it answered."""
 
-    async def ping(self, address: IPAddress, kind: str, size_bytes: int) -> PingResult:
+    async def ping(self, address: IPAddress, kind: str, size_bytes: int, patience_s: float | None = None) -> PingResult:
         """One ping of `kind` (disco, TSMP, ICMP, peerapi); what makes it hopeless is in `Err` of the result.
 
         A ping that is merely lost is never answered, as upstream's: an error would end the caller's whole series. So
-        it may wait for as long as the caller does; the caller going away cancels it.
+        it may wait for as long as the caller does; the caller going away cancels it. A caller that says its patience
+        (`buri ping` does) is told after that time: `lost`, and why in `Err`.
         """
 
     async def whois(self, query: str, protocol: str) -> WhoIsResponse | None:

@@ -134,7 +134,8 @@ class Endpoints:
         size_bytes = _number(request, "size")
         if size_bytes and kind != "disco":
             raise Refusal(400, "'size' parameter is only supported with disco pings")
-        return answer(await self._backend.ping(address, kind, size_bytes))
+        patience_s = _number(request, "buri-patience-ms") / 1000 or None
+        return answer(await self._backend.ping(address, kind, size_bytes, patience_s))
 
     async def _whois(self, request: Request) -> Response:
         found = await self._backend.whois(_need(request, "addr"), request.query.get("proto", ""))

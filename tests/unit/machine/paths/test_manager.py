@@ -488,7 +488,11 @@ def test_a_peer_without_a_disco_key_stays_on_its_relay_and_says_so() -> None:
     info = stage.paths.path_info(stage.peer.key, stage.now)
     assert info is not None
     assert info.why_relayed == "the peer cannot look for direct paths"
-    assert stage.said(PingDone) == [PingDone(request, stage.peer.key, error="this peer does not answer disco pings")]
+    assert stage.said(PingDone) == []  # a peer that has just come tells its disco key a little later
+    stage.book.advance(5)
+    assert stage.said(PingDone) == [
+        PingDone(request, stage.peer.key, error="this peer does not answer disco pings", lost=True)
+    ]
 
 
 def test_a_peer_heard_through_another_relay_is_sent_to_there_until_that_says_gone() -> None:
@@ -522,10 +526,78 @@ def test_pings_of_a_person_end_once_each_by_answer_by_time_or_with_the_peer() ->
     assert len(stage.said(PingDone)) == 3
     assert ends[answered].region == 1
     assert ends[answered].latency_s == pytest.approx(0.1)
-    assert ends[unanswered].error == "no answer within 5 seconds"
+    assert ends[unanswered].error == "no answer within 5 s"
     assert ends[orphaned].error == "the peer is gone from the tailnet"
     with pytest.raises(StateError, match="not a peer"):
         stage.paths.ping(stage.peer.key, 0, stage.now)
+
+
+def test_a_ping_waits_for_the_relay_and_goes_out_when_that_is_up() -> None:
+    stage = Stage(relay_up=False)
+    request = stage.paths.ping(stage.peer.key, 0, stage.now)
+    stage.book.advance(0.3)
+    assert (stage.relayed(), stage.said(PingDone)) == ([], [])
+    assert stage.said(RelayInUse) == [RelayInUse(1)]
+    stage.paths.handle_relay_up(1, stage.now)
+    stage.book.drain()
+    sent = [one for one in stage.book.sent if isinstance(one, SendRelay) and is_ping(stage.peer.open(one))]
+    assert len(sent) == 1
+    stage.book.advance(0.1)
+    stage.paths.handle_disco_relay(stage.peer.pong_to(sent[0], OURS), 1, stage.peer.key, stage.now)
+    (done,) = stage.said(PingDone)
+    assert isinstance(done, PingDone)
+    assert (done.request, done.region, done.error) == (request, 1, "")
+    assert done.latency_s == pytest.approx(0.1)
+
+
+def test_a_ping_waits_for_a_peer_that_has_told_neither_relay_nor_address() -> None:
+    stage = Stage()
+    stage.paths.set_peers([stage.peer.info(home_region=0)], stage.now)
+    first = stage.paths.ping(stage.peer.key, 0, stage.now)
+    stage.book.advance(4)
+    second = stage.paths.ping(stage.peer.key, 0, stage.now)
+    stage.book.advance(1)
+    assert stage.said(PingDone) == [
+        PingDone(first, stage.peer.key, error="the peer has told neither a relay nor an address", lost=True)
+    ]
+    stage.paths.set_peers([stage.peer.info(NEAR, home_region=0)], stage.now)
+    stage.answer(NEAR)
+    done = stage.said(PingDone)[-1]
+    assert isinstance(done, PingDone)
+    assert (done.request, done.endpoint) == (second, NEAR)
+
+
+def test_a_ping_for_a_region_that_never_connects_says_so_at_its_end_and_not_before() -> None:
+    stage = Stage(relay_up=False)
+    request = stage.paths.ping(stage.peer.key, 0, stage.now, 2.0)
+    stage.book.advance(1.9)
+    assert stage.said(PingDone) == []
+    stage.book.advance(0.2)
+    assert stage.said(PingDone) == [
+        PingDone(request, stage.peer.key, error="the peer's relay (region 1) is not connected", lost=True)
+    ]
+
+
+def test_a_ping_to_a_peer_that_comes_to_its_relay_later_is_sent_again() -> None:
+    stage = Stage()
+    stage.paths.ping(stage.peer.key, 0, stage.now)
+    stage.paths.handle_relay_peer_gone(1, stage.peer.key, stage.now)
+    stage.book.clear()
+    stage.book.advance(0.6)
+    assert [is_ping(message) for message in stage.relayed()].count(True) == 1
+    stage.book.clear()
+    stage.book.advance(2)
+    assert [message for message in stage.relayed() if is_ping(message)] == []
+
+
+def test_a_call_me_maybe_waits_for_a_peer_to_tell_its_relay() -> None:
+    stage = Stage()
+    stage.paths.set_peers([stage.peer.info(home_region=0)], stage.now)
+    stage.active()
+    stage.book.clear()
+    stage.paths.set_peers([stage.peer.info(home_region=1)], stage.now)
+
+    assert stage.relayed() == [disco.CallMeMaybe((OURS,))]
 
 
 def test_a_ping_of_a_given_size_is_that_size_on_the_wire() -> None:

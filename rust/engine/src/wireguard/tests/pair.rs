@@ -42,6 +42,23 @@ fn a_staged_packet_starts_the_handshake_and_arrives_with_it() {
 }
 
 #[test]
+fn a_handshake_lost_for_want_of_a_way_is_tried_again_as_soon_as_there_is_one() {
+    let (mut a, mut b) = pair();
+    let now = seconds(1);
+    a.device.retry_handshake(now, a.peer);
+    assert_eq!(a.turn(now).len(), 0, "nothing is wanted yet");
+    a.send(now, &packet(7));
+    assert_eq!(a.turn(now).len(), 1, "and lost");
+
+    a.device.retry_handshake(now, a.peer);
+    assert_eq!(a.turn(now + Duration::from_millis(50)).len(), 0, "a responder would not hear it so soon");
+    let later = now + Duration::from_millis(100);
+    assert_eq!(settle(later, &mut a, &mut b).1, [packet(7)]);
+    a.device.retry_handshake(later + Duration::from_secs(1), a.peer);
+    assert_eq!(a.turn(later + Duration::from_secs(1)).len(), 0, "a session stands");
+}
+
+#[test]
 fn packets_are_padded_to_sixteen_but_never_past_the_mtu() {
     let now = seconds(1);
     let (mut a, _) = connected(now);
