@@ -20,9 +20,10 @@ class Fields(enum.IntFlag):
     DISCO = 64
     KEY_EXPIRY = 128
     STANDING = 256  # expired or authorized flipped: what the node itself may see is new
+    ROUTING = 512  # routes it advertises, or what postures ask of its host: the policy may say something else of it
 
     PATCHES = ENDPOINTS | HOME_DERP | ONLINE | DISCO | KEY_EXPIRY
-    SELF_KNOWS = ENDPOINTS | HOME_DERP | ONLINE | DISCO  # the node itself said so: no news to it
+    SELF_KNOWS = ENDPOINTS | HOME_DERP | ONLINE | DISCO | ROUTING  # the node itself said so: no news to it
 
 
 class NodeAdded(msgspec.Struct, frozen=True):
@@ -48,4 +49,8 @@ class DERPMapChanged(msgspec.Struct, frozen=True):
     pass
 
 
-Change = NodeAdded | NodeRemoved | NodeChanged | UserChanged | DERPMapChanged
+class PolicyChanged(msgspec.Struct, frozen=True):
+    """Another policy is in force."""
+
+
+Change = NodeAdded | NodeRemoved | NodeChanged | UserChanged | DERPMapChanged | PolicyChanged

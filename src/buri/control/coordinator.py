@@ -95,6 +95,7 @@ class Coordinator:
             auth_keys=loaded.auth_keys,
             counters=loaded.counters,
             derp_map=derp_map,
+            policies=loaded.policies,
         )
         writer = Writer(database, loop)
         return cls(snapshot, writer, settings, clock=clock or SystemClock(), entropy=entropy, lock=lock)

@@ -7,8 +7,17 @@ from __future__ import annotations
 
 import msgspec
 
-from buri.control.changes import Change, DERPMapChanged, Fields, NodeAdded, NodeChanged, NodeRemoved, UserChanged
-from buri.control.snapshot import AuthKeyRecord, Counters, NodeRecord, Snapshot, UserRecord
+from buri.control.changes import (
+    Change,
+    DERPMapChanged,
+    Fields,
+    NodeAdded,
+    NodeChanged,
+    NodeRemoved,
+    PolicyChanged,
+    UserChanged,
+)
+from buri.control.snapshot import AuthKeyRecord, Counters, NodeRecord, PolicyRecord, Snapshot, UserRecord
 from buri.wire.tailcfg.derpmap import DERPMap
 
 
@@ -36,11 +45,16 @@ class DeleteAuthKey(msgspec.Struct, frozen=True):
     key_id: int
 
 
+class PutPolicy(msgspec.Struct, frozen=True):
+    policy: PolicyRecord
+    oldest_kept: int
+
+
 class PutCounters(msgspec.Struct, frozen=True):
     counters: Counters
 
 
-Write = PutNode | DeleteNode | PutUser | DeleteUser | PutAuthKey | DeleteAuthKey | PutCounters
+Write = PutNode | DeleteNode | PutUser | DeleteUser | PutAuthKey | DeleteAuthKey | PutPolicy | PutCounters
 
 _PATCHED = (
     (Fields.ENDPOINTS, ("endpoints",)),
@@ -105,6 +119,12 @@ class Edit:
         self.snapshot = self.snapshot.without_auth_key(key_id)
         self.writes.append(DeleteAuthKey(key_id))
 
+    def put_policy(self, policy: PolicyRecord) -> None:
+        """Put another policy in force; it must have passed its checks."""
+        self.snapshot = self.snapshot.with_policy(policy)
+        self.writes.append(PutPolicy(policy, self.snapshot.policies[0].id))
+        self.changes.append(PolicyChanged())
+
     def put_counters(self, counters: Counters) -> None:
         self.snapshot = self.snapshot.with_counters(counters)
         self.writes.append(PutCounters(counters))
@@ -123,8 +143,10 @@ def differing(old: NodeRecord, new: NodeRecord, now_s: float) -> Fields:
             fields |= flag
     if any(getattr(old, name) != getattr(new, name) for name in _WHOLE):
         fields |= Fields.WHOLE
-    if public_hostinfo_differs(old, new):
+    if hostinfo_differs(old, new, PUBLIC_HOSTINFO):
         fields |= Fields.WHOLE
+    if hostinfo_differs(old, new, ROUTING_HOSTINFO):
+        fields |= Fields.ROUTING
     if (old.user_id, bool(old.tags)) != (new.user_id, bool(new.tags)):
         fields |= Fields.OWNER
     if (old.expired(now_s), old.authorized) != (new.expired(now_s), new.authorized):
@@ -151,9 +173,11 @@ PUBLIC_HOSTINFO = (
     "wire_ingress",
     "location",
 )
+# What of it a policy may ask: advertised routes, and what device postures look at.
+ROUTING_HOSTINFO = ("routable_ips", "os", "os_version", "ipn_version")
 
 
-def public_hostinfo_differs(old: NodeRecord, new: NodeRecord) -> bool:
+def hostinfo_differs(old: NodeRecord, new: NodeRecord, names: tuple[str, ...]) -> bool:
     if old.hostinfo is new.hostinfo:
         return False
-    return any(getattr(old.hostinfo, name) != getattr(new.hostinfo, name) for name in PUBLIC_HOSTINFO)
+    return any(getattr(old.hostinfo, name) != getattr(new.hostinfo, name) for name in names)

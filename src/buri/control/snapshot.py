@@ -7,12 +7,14 @@ value answers every question; the store leaves it out.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import hashlib
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
 from buri.core.addresses import AddrPort
 from buri.core.keys import DiscoPublic, MachinePublic, NodePublic
+from buri.policy.tailnet import Role
 from buri.wire.tailcfg.derpmap import DERPMap
 from buri.wire.tailcfg.node import Hostinfo
 
@@ -21,12 +23,32 @@ TAGGED_USER_NAME = "tagged-devices"
 
 
 class UserRecord(msgspec.Struct, frozen=True):
-    """A person. `name` is unique in the tailnet; times are seconds since 1970."""
+    """A person. `name` is unique in the tailnet; times are seconds since 1970. The policy's autogroups ask for `role`."""
 
     id: int
     name: str
     display_name: str
     created_s: float
+    role: Role = "member"
+
+    @property
+    def login(self) -> str:
+        """What a policy calls them: `alice@example.com`, or `alice@` for a name without a domain."""
+        return self.name if "@" in self.name else f"{self.name}@"
+
+
+class PolicyRecord(msgspec.Struct, frozen=True):
+    """One version of the policy's text. `author` says who or what put it there ("file:PATH" for a file)."""
+
+    id: int
+    text: str
+    author: str
+    created_s: float
+
+    @property
+    def etag(self) -> str:
+        """The text's fingerprint, for edits that must not undo one another: SHA-256 in hex."""
+        return hashlib.sha256(self.text.encode()).hexdigest()
 
 
 class AuthKeyRecord(msgspec.Struct, frozen=True):
@@ -94,10 +116,26 @@ class Counters(msgspec.Struct, frozen=True):
     user: int = 1
     auth_key: int = 1
     address: int = 0
+    policy: int = 1
+
+
+KEPT_POLICIES = 20
+DEFAULT_POLICY = PolicyRecord(
+    id=0,
+    text="""// The policy of this tailnet: who may reach what. Nobody has set one yet, so every node reaches every other.
+{
+	"acls": [
+		{"action": "accept", "src": ["*"], "dst": ["*:*"]},
+	],
+}
+""",
+    author="",
+    created_s=0.0,
+)
 
 
 class Snapshot(msgspec.Struct, frozen=True):
-    """One tailnet at one moment."""
+    """One tailnet at one moment. `policies`: the newest last; it alone is in force."""
 
     tailnet_id: int
     base_domain: str
@@ -106,6 +144,7 @@ class Snapshot(msgspec.Struct, frozen=True):
     auth_keys: Mapping[int, AuthKeyRecord]
     counters: Counters
     derp_map: DERPMap
+    policies: tuple[PolicyRecord, ...]
     by_key: Mapping[NodePublic, int]
     by_machine: Mapping[MachinePublic, tuple[int, ...]]
     by_name: Mapping[str, int]
@@ -122,6 +161,7 @@ class Snapshot(msgspec.Struct, frozen=True):
         auth_keys: list[AuthKeyRecord],
         counters: Counters,
         derp_map: DERPMap,
+        policies: Sequence[PolicyRecord] = (),
     ) -> Snapshot:
         """Index what the store holds."""
         by_machine: dict[MachinePublic, tuple[int, ...]] = {}
@@ -135,11 +175,17 @@ class Snapshot(msgspec.Struct, frozen=True):
             auth_keys={key.id: key for key in auth_keys},
             counters=counters,
             derp_map=derp_map,
+            policies=tuple(policies) or (DEFAULT_POLICY,),
             by_key={node.key: node.id for node in nodes},
             by_machine=by_machine,
             by_name={node.name: node.id for node in nodes},
             by_auth_prefix={key.prefix: key.id for key in auth_keys},
         )
+
+    @property
+    def policy(self) -> PolicyRecord:
+        """The policy in force."""
+        return self.policies[-1]
 
     def node_of_key(self, key: NodePublic) -> NodeRecord | None:
         node_id = self.by_key.get(key)
@@ -191,6 +237,11 @@ class Snapshot(msgspec.Struct, frozen=True):
         keys, by_prefix = dict(self.auth_keys), dict(self.by_auth_prefix)
         del by_prefix[keys.pop(key_id).prefix]
         return msgspec.structs.replace(self, auth_keys=keys, by_auth_prefix=by_prefix)
+
+    def with_policy(self, policy: PolicyRecord) -> Snapshot:
+        """Put a policy in force. Those before stay known, KEPT_POLICIES of them."""
+        kept = [record for record in self.policies if record.id][1 - KEPT_POLICIES :]
+        return msgspec.structs.replace(self, policies=(*kept, policy))
 
     def with_counters(self, counters: Counters) -> Snapshot:
         return msgspec.structs.replace(self, counters=counters)

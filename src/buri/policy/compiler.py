@@ -6,6 +6,7 @@ and says which nodes' views changed; each view is then built when it is asked fo
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from buri.policy import attributes, checks, filters, routes, ssh
@@ -15,7 +16,7 @@ from buri.policy.model import Policy
 from buri.policy.names import Names
 from buri.policy.problems import Faults
 from buri.policy.reach import Reach
-from buri.policy.tailnet import Node, Tailnet
+from buri.policy.tailnet import Node, Tailnet, User
 from buri.wire.hujson import Document
 from buri.wire.tailcfg.filter import FilterRule
 from buri.wire.tailcfg.node import CapMap
@@ -41,11 +42,15 @@ class SelfView(NamedTuple):
 
 
 class CompiledPolicy:
-    """See the module. Nodes are named by their ids; an unknown id raises KeyError."""
+    """See the module. Nodes are named by their ids; an unknown id raises KeyError.
 
-    def __init__(self, policy: Policy, tailnet: Tailnet) -> None:
+    `slots` keeps nodes at the places that an earlier `CompiledPolicy` gave them (`members.slots()`), so that masks of
+    both can be compared.
+    """
+
+    def __init__(self, policy: Policy, tailnet: Tailnet, slots: Mapping[int, int] | None = None) -> None:
         self.policy = policy
-        self.members = Members(tailnet.users, policy.groups)
+        self.members = Members(tailnet.users, policy.groups, slots)
         for node in tailnet.nodes:
             self._place(node)
         self.reach = Reach(policy, self.members)
@@ -59,18 +64,30 @@ class CompiledPolicy:
 
         Of the others only the order of filter rules may: a filter accepts alike in any order.
         """
-        old = self.members.get(node.id)
-        if old is not None and old.node == node:
-            return set()
-        return self._follow(old, self._place(node))
+        return self._ids(self.put_node(node))
 
     def drop(self, node_id: int) -> set[int]:
         """Forget a node; the ids of the nodes whose views may have changed."""
+        return self._ids(self.drop_node(node_id))
+
+    def put_node(self, node: Node) -> Mask:
+        """`put`, with the answer as a mask."""
+        old = self.members.get(node.id)
+        if old is not None and old.node == node:
+            return 0
+        return self._follow(old, self._place(node))
+
+    def drop_node(self, node_id: int) -> Mask:
+        """`drop`, with the answer as a mask."""
         old = self._at(node_id)
         self.members.drop(node_id)
         return self._follow(old, None)
 
-    def _follow(self, old: Placed | None, new: Placed | None) -> set[int]:
+    def add_user(self, user: User) -> None:
+        """Know one more person, who has no nodes yet."""
+        self.members.add_user(user)
+
+    def _follow(self, old: Placed | None, new: Placed | None) -> Mask:
         touched, sources = self.reach.follow(old, new)
         touched |= ssh.touched(self.reach, sources)
         sides = [side for side in (old, new) if side is not None]
@@ -80,7 +97,7 @@ class CompiledPolicy:
             self._table = None
         if new is not None:
             touched |= new.bit
-        return self._ids(touched & self.members.all)
+        return touched & self.members.all
 
     def packet_filter(self, node_id: int) -> list[FilterRule]:
         return filters.packet_filter(self._at(node_id), self.reach)
@@ -90,17 +107,26 @@ class CompiledPolicy:
 
     def peer_ids(self, node_id: int) -> set[int]:
         """The nodes a node sees."""
-        return self._ids(self.reach.peers(self._at(node_id)))
+        return self._ids(self.peer_mask(node_id))
+
+    def peer_mask(self, node_id: int) -> Mask:
+        """`peer_ids` as a mask."""
+        return self.reach.peers(self._at(node_id))
+
+    def usable_routes(self, node_id: int) -> dict[int, routes.PeerRoutes]:
+        """The routes a node may use, by the id of the peer that carries them."""
+        table = self._routes
+        if not table.carriers and not self.members.exits:
+            return {}
+        return table.usable(self._at(node_id), self.reach)
 
     def peers(self, node_id: int) -> list[PeerView]:
         """The nodes a node sees, and how, in the order of their ids."""
-        viewer = self._at(node_id)
-        usable = self._routes.usable(viewer, self.reach)
-        views = [
-            self._peer_view(viewer, placed, usable.get(placed.node.id, routes.NO_ROUTES))
-            for placed in self.members.each(self.reach.peers(viewer))
+        usable, ipv4 = self.usable_routes(node_id), self.uses_ipv4(node_id)
+        return [
+            self.peer_view(peer_id, usable.get(peer_id, routes.NO_ROUTES), ipv4=ipv4)
+            for peer_id in sorted(self.peer_ids(node_id))
         ]
-        return sorted(views)
 
     def own_view(self, node_id: int) -> SelfView:
         placed = self._at(node_id)
@@ -116,12 +142,18 @@ class CompiledPolicy:
         """Whether a route that a node advertises is approved by the policy alone."""
         return routes.auto_approved(node, route, self.policy.auto_approvers, self.members)
 
-    def _peer_view(self, viewer: Placed, peer: Placed, usable: routes.PeerRoutes) -> PeerView:
-        addresses = _host_prefixes(peer)
-        if viewer.node.ipv4 and viewer.node.ipv4 not in viewer.addresses:  # it has no IPv4 to talk from
+    def uses_ipv4(self, node_id: int) -> bool:
+        """Whether the policy leaves a node its IPv4 address."""
+        viewer = self._at(node_id)
+        return not viewer.node.ipv4 or viewer.node.ipv4 in viewer.addresses
+
+    def peer_view(self, peer_id: int, usable: routes.PeerRoutes = routes.NO_ROUTES, *, ipv4: bool = True) -> PeerView:
+        """A node as somebody sees it who may use some of its routes, and has (or has no) IPv4 to talk from."""
+        addresses = _host_prefixes(self._at(peer_id))
+        if not ipv4:
             addresses = tuple(text for text in addresses if ":" in text)
         return PeerView(
-            peer.node.id,
+            peer_id,
             addresses,
             (*addresses, *sorted((*usable.primary, *usable.exits))),
             usable.primary,
@@ -158,10 +190,15 @@ def check(data: bytes | str, tailnet: Tailnet) -> CompiledPolicy:
     document = Document.parse(data)
     policy = read(document, domains=tailnet.domains)
     compiled = CompiledPolicy(policy, tailnet)
-    faults = Faults(document)
+    run_tests(document, compiled)
+    return compiled
+
+
+def run_tests(document: Document, compiled: CompiledPolicy) -> None:
+    """Run a policy's own tests against the nodes it is compiled with; raises PolicyError with every failure."""
+    policy, faults = compiled.policy, Faults(document)
     checks.run_tests(compiled.reach, Names(policy.groups, policy.tag_owners, policy.hosts), faults)
     faults.check()
-    return compiled
 
 
 def _host_prefixes(placed: Placed) -> tuple[str, ...]:

@@ -6,7 +6,7 @@ nodes are then single operations. A slot is given anew once its node is gone.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 from buri.policy.selectors import DANGER_ALL, INTERNET, MEMBER, ROLES, TAGGED, Kind, Selector
@@ -71,14 +71,17 @@ def slots_of(mask: Mask) -> Iterator[int]:
 
 
 class Members:
-    """The nodes of a tailnet and the selectors' masks over them."""
+    """The nodes of a tailnet and the selectors' masks over them. `slots`: where nodes shall stand that come by and by."""
 
-    def __init__(self, users: Iterable[User], groups: dict[str, tuple[str, ...]]) -> None:
+    def __init__(
+        self, users: Iterable[User], groups: dict[str, tuple[str, ...]], slots: Mapping[int, int] | None = None
+    ) -> None:
         self._users = tuple(users)
         self._ids = {user.login: user.id for user in self._users}
         self._groups = groups
-        self._placed: list[Placed | None] = []
-        self._free: list[int] = []
+        self._kept = dict(slots or {})
+        self._placed: list[Placed | None] = [None] * (max(self._kept.values(), default=-1) + 1)
+        self._free = sorted(set(range(len(self._placed))) - set(self._kept.values()))
         self._slots: dict[int, int] = {}
         self._by_user: dict[int, Mask] = {}
         self._by_tag: dict[str, Mask] = {}
@@ -107,7 +110,8 @@ class Members:
     def put(self, node: Node, *, ipv4: bool = True) -> Placed:
         """Add a node or replace the one of its id."""
         self.drop(node.id)
-        slot = self._free.pop() if self._free else len(self._placed)
+        kept = self._kept.pop(node.id, None)
+        slot = kept if kept is not None else self._free.pop() if self._free else len(self._placed)
         if slot == len(self._placed):
             self._placed.append(None)
         placed = place(node, slot, ipv4=ipv4)
@@ -122,6 +126,16 @@ class Members:
             self._mark(self.at(slot), held=False)
             self._placed[slot] = None
             self._free.append(slot)
+
+    def add_user(self, user: User) -> None:
+        """Know one more person, who has no nodes yet."""
+        self._users = (*self._users, user)
+        self._ids[user.login] = user.id
+        self._user_sets.clear()
+
+    def slots(self) -> dict[int, int]:
+        """Where each node stands, by its id."""
+        return dict(self._slots)
 
     def user_id(self, login: str) -> int | None:
         return self._ids.get(login)

@@ -21,7 +21,13 @@ def create_user(snapshot: Snapshot, name: str, display_name: str, now_s: float) 
     """Raises ConfigError for an unfit name, StateError for one that exists."""
     _check_user_name(snapshot, name)
     edit = Edit(snapshot)
-    user = UserRecord(id=snapshot.counters.user, name=name, display_name=display_name or name, created_s=now_s)
+    user = UserRecord(
+        id=snapshot.counters.user,
+        name=name,
+        display_name=display_name or name,
+        created_s=now_s,
+        role="member" if snapshot.users else "owner",
+    )
     edit.put_counters(msgspec.structs.replace(snapshot.counters, user=user.id + 1))
     edit.put_user(user)
     return edit, user

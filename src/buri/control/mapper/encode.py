@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import struct
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import msgspec
 
 from buri.control.changes import Fields
 from buri.control.edit import PUBLIC_HOSTINFO
 from buri.control.snapshot import TAGGED_USER_ID, TAGGED_USER_NAME, NodeRecord, UserRecord
+from buri.policy.compiler import PeerView, SelfView
 from buri.wire.tailcfg.base import format_time
 from buri.wire.tailcfg.dns import DNSConfig
-from buri.wire.tailcfg.node import CapMap, Hostinfo, Login, Node, PeerChange, User, UserProfile
+from buri.wire.tailcfg.node import Hostinfo, Login, Node, PeerChange, User, UserProfile
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -21,7 +22,6 @@ else:
     from backports import zstd
 
 LEVEL = 1
-IS_ADMIN = "https://tailscale.com/cap/is-admin"
 FILE_SHARING = "https://tailscale.com/cap/file-sharing"
 CACHE_NETMAPS = "cache-network-maps"  # a client starts from its last netmap while we are away
 
@@ -50,7 +50,7 @@ def owner_id(node: NodeRecord) -> int:
     return TAGGED_USER_ID if node.user_id is None else node.user_id
 
 
-def _node(node: NodeRecord, base_domain: str, now_s: float, hostinfo: Hostinfo) -> Node:
+def _node(node: NodeRecord, base_domain: str, now_s: float, hostinfo: Hostinfo, view: PeerView | SelfView) -> Node:
     return Node(
         id=node.id,
         stable_id=node.stable_id,
@@ -59,8 +59,10 @@ def _node(node: NodeRecord, base_domain: str, now_s: float, hostinfo: Hostinfo) 
         key=str(node.key),
         key_expiry=seconds(node.expiry_s),
         disco_key=str(node.disco),
-        addresses=list(node.addresses),
-        allowed_ips=list(node.addresses),
+        addresses=list(view.addresses),
+        allowed_ips=list(view.allowed_ips),
+        primary_routes=list(view.primary_routes) or None,
+        cap_map=view.cap_map or None,
         endpoints=[str(endpoint) for endpoint in node.endpoints] or None,
         home_derp=node.home_derp,
         hostinfo=hostinfo,
@@ -74,21 +76,31 @@ def _node(node: NodeRecord, base_domain: str, now_s: float, hostinfo: Hostinfo) 
     )
 
 
-def peer_json(node: NodeRecord, base_domain: str, now_s: float) -> bytes:
-    """A node as its peers are shown it."""
+def peer_json(node: NodeRecord, base_domain: str, now_s: float, view: PeerView) -> bytes:
+    """A node as a peer is shown it."""
     public = Hostinfo(**{name: getattr(node.hostinfo, name) for name in PUBLIC_HOSTINFO})
-    return json(_node(node, base_domain, now_s, public))
+    return json(_node(node, base_domain, now_s, public, view))
 
 
-def self_node(node: NodeRecord, base_domain: str, now_s: float) -> Node:
-    """A node as it is shown itself: with its capabilities."""
-    shown = _node(node, base_domain, now_s, node.hostinfo)
+def self_node(node: NodeRecord, base_domain: str, now_s: float, view: SelfView) -> Node:
+    """A node as it is shown itself: with its capabilities, those of the policy and those that all have."""
+    shown = _node(node, base_domain, now_s, node.hostinfo, view)
     shown.machine = str(node.machine)
-    capabilities: CapMap = {FILE_SHARING: [], CACHE_NETMAPS: []}
-    if node.user_id is not None:
-        capabilities[IS_ADMIN] = []
-    shown.cap_map = capabilities
+    shown.cap_map = {FILE_SHARING: [], CACHE_NETMAPS: [], **view.cap_map}
     return shown
+
+
+def filters_patch(old: Mapping[str, bytes], new: Mapping[str, bytes]) -> bytes:
+    """What of a packet filter's named rules changed, as PacketFilters."""
+    gone = (b'"%s":null' % name.encode() for name in old if name not in new)
+    come = (b'"%s":[%s]' % (name.encode(), rule) for name, rule in new.items() if name not in old)
+    return b"{" + b",".join((*gone, *come)) + b"}"
+
+
+def filters_whole(filters: Mapping[str, bytes]) -> bytes:
+    """A whole packet filter as PacketFilters, whatever the reader had before."""
+    named = (b'"%s":[%s]' % (name.encode(), rule) for name, rule in filters.items())
+    return b"{" + b",".join((b'"*":null', *named)) + b"}"
 
 
 def patch_json(node: NodeRecord, fields: Fields) -> bytes:

@@ -8,9 +8,12 @@ from collections.abc import Callable, Sequence
 from buri.control.changes import Change, Fields
 from buri.control.clock import Clock, Timer
 from buri.control.mapper import encode, visibility
-from buri.control.mapper.deltas import Entry, Journal
+from buri.control.mapper.deltas import Journal
 from buri.control.mapper.fullmap import FullMaps
+from buri.control.mapper.merged import Entry
+from buri.control.mapper.visibility import Sight, Visibility
 from buri.control.snapshot import Snapshot
+from buri.policy.members import Mask
 
 KEEPALIVE_S = 50.0
 KEEPALIVE_JITTER_S = 8.0  # a client gives up after 120 s of silence
@@ -22,7 +25,8 @@ class Stream:
     def __init__(self, mapper: Mapper, node_id: int) -> None:
         self.node_id = node_id
         self._mapper = mapper
-        self._cursor = -1  # -1: a whole netmap is due
+        self.cursor = -1  # -1: a whole netmap is due
+        self.told: Sight | None = None  # what it was shown last
         self._ended = False
         self._keepalive_due = False
         self._waiter: asyncio.Future[None] | None = None
@@ -34,7 +38,7 @@ class Stream:
             while True:
                 if self._ended:
                     raise StopAsyncIteration
-                self._cursor, message = self._mapper.read(self.node_id, self._cursor)
+                message = self._mapper.read(self)
                 if message:
                     return message
                 if self._keepalive_due:
@@ -91,7 +95,8 @@ class Mapper:
         self._snapshot = snapshot
         self._clock = clock
         self._jitter = jitter
-        self._full_maps = FullMaps(shared=shared_frames)
+        self.sees = Visibility(snapshot)
+        self._full_maps = FullMaps(self.sees, shared=shared_frames)
         self._journal = Journal(self._full_maps)
         self._streams: dict[int, Stream] = {}
         self.on_open: Callable[[int], None] = _nobody
@@ -100,28 +105,34 @@ class Mapper:
     def publish(self, snapshot: Snapshot, changes: Sequence[Change]) -> None:
         """Take a committed change and wake whom it concerns."""
         self._snapshot = snapshot
-        self._full_maps.forget(changes)
-        entries = self._journal.append(changes)
+        followed = self.sees.follow(snapshot, changes)
+        self._full_maps.forget(changes, followed.reshaped)
+        entries = self._journal.append(changes, followed)
         for entry in entries:
             if entry.node_id and entry.node_id not in snapshot.nodes:
                 gone = self._streams.pop(entry.node_id, None)
                 if gone is not None:
                     gone.end()
-        self._wake(entries)
+        self._wake(entries, followed.touched)
 
-    def _wake(self, entries: Sequence[Entry]) -> None:
-        """Wake the readers; news of one node alone concerns neither who sees nobody nor, mostly, that node itself."""
+    def _wake(self, entries: Sequence[Entry], touched: Mask) -> None:
+        """Wake the readers; news of one node alone concerns those who see it, and, mostly, not that node itself."""
         now_s = self._clock.wall_s()
         only = {entry.node_id for entry in entries}
         lone = only.pop() if len(only) == 1 else 0
+        places = sum(entry.went for entry in entries) | (self.sees.bit(lone) if lone else 0)
         lone_is_concerned = any(entry.fields & ~Fields.SELF_KNOWS for entry in entries)
         for node_id, stream in self._streams.items():
             if not stream.waits:
                 continue  # it reads on without being told; in a ramp most do
-            if node_id == lone:
-                concerned = lone_is_concerned
+            if lone == 0:
+                concerned = True
+            elif node_id == lone:
+                concerned = lone_is_concerned or stream.told is not self.sees.sight(node_id)
             else:
-                concerned = lone == 0 or visibility.has_sight(self._snapshot.nodes[node_id], now_s)
+                told = stream.told
+                concerned = told is None or bool(told.peers & places or self.sees.bit(node_id) & touched)
+                concerned = concerned and visibility.has_sight(self._snapshot.nodes[node_id], now_s)
             if concerned:
                 stream.wake()
 
@@ -148,30 +159,29 @@ class Mapper:
     def is_open(self, node_id: int) -> bool:
         return node_id in self._streams
 
-    def read(self, node_id: int, cursor: int) -> tuple[int, bytes]:
-        """The next cursor and what lies between, b"" for nothing."""
-        end = self._journal.end
+    def read(self, stream: Stream) -> bytes:
+        """What is new for a stream, b"" for nothing; the stream's cursor and sight move on."""
+        cursor, end = stream.cursor, self._journal.end
         if cursor == end:
-            return end, b""
-        now_s = self._clock.wall_s()
+            return b""
+        node_id, now_s = stream.node_id, self._clock.wall_s()
         delta: bytes | None = None
-        if cursor >= 0 and self._journal.reaches(cursor):
-            delta = self._journal.since(cursor, self._snapshot, node_id, now_s)
-        if delta is not None:
-            return end, delta
-        if cursor >= 0 and self._sees_nobody(node_id, now_s):
+        if stream.told is not None and self._journal.reaches(cursor):
+            delta = self._journal.since(cursor, stream.told, self._snapshot, node_id, now_s)
+        if delta is None and stream.told is not None and self._sees_nobody(node_id, now_s):
             raise StopAsyncIteration  # an empty Peers says nothing to a client: only a new stream forgets the old peers
-        return end, self.full_map(node_id)
+        stream.cursor, stream.told = end, self.sees.sight(node_id)
+        return self.full_map(node_id) if delta is None else delta
 
     def _sees_nobody(self, node_id: int, now_s: float) -> bool:
-        nodes = self._snapshot.nodes
-        if not visibility.has_sight(nodes[node_id], now_s):
+        if not visibility.has_sight(self._snapshot.nodes[node_id], now_s):
             return False  # it keeps its old peers, and must not use them
-        return not any(visibility.is_shown(node) for node in nodes.values() if node.id != node_id)
+        return not self.sees.sight(node_id).peers & self.sees.all() & ~self.sees.bit(node_id)
 
     def full_map(self, node_id: int) -> bytes:
         """One framed whole netmap."""
-        return self._full_maps.message(self._snapshot, self._snapshot.nodes[node_id], self._clock.wall_s())
+        viewer, sight = self._snapshot.nodes[node_id], self.sees.sight(node_id)
+        return self._full_maps.message(self._snapshot, viewer, sight, self._clock.wall_s())
 
     def keepalive_timer(self, call: Callable[[], None]) -> Timer:
         return self._clock.call_later(KEEPALIVE_S + KEEPALIVE_JITTER_S * self._jitter(), call)

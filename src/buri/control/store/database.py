@@ -26,10 +26,11 @@ from buri.control.edit import (
     PutAuthKey,
     PutCounters,
     PutNode,
+    PutPolicy,
     PutUser,
     Write,
 )
-from buri.control.snapshot import AuthKeyRecord, Counters, NodeRecord, UserRecord
+from buri.control.snapshot import AuthKeyRecord, Counters, NodeRecord, PolicyRecord, UserRecord
 from buri.control.store import migrations, rows, schema
 from buri.core.errors import ConfigError, SystemFault
 
@@ -44,6 +45,7 @@ class Loaded(msgspec.Struct, frozen=True):
     users: list[UserRecord]
     auth_keys: list[AuthKeyRecord]
     counters: Counters
+    policies: list[PolicyRecord]
 
 
 class Database:
@@ -88,6 +90,11 @@ class Database:
                     user=tailnet["next_user"],
                     auth_key=tailnet["next_auth_key"],
                     address=tailnet["next_address"],
+                    policy=tailnet["next_policy"],
+                ),
+                policies=sorted(
+                    (rows.policy_record(r) for r in self._rows(schema.policies, schema.policies.c.tailnet == TAILNET)),
+                    key=lambda policy: policy.id,
                 ),
             )
 
@@ -124,12 +131,16 @@ class Database:
                     next_user=last.user,
                     next_auth_key=last.auth_key,
                     next_address=last.address,
+                    next_policy=last.policy,
                 )
             )
         elif kind is PutAuthKey:
             execute(_PUT_AUTH_KEY, [rows.auth_key_row(TAILNET, write.key) for write in run])
         elif kind is PutUser:
             execute(_PUT_USER, [rows.user_row(TAILNET, write.user) for write in run])
+        elif kind is PutPolicy:
+            execute(insert(schema.policies), [rows.policy_row(TAILNET, write.policy) for write in run])
+            execute(delete(schema.policies).where(schema.policies.c.id < run[-1].oldest_kept))
         elif kind is DeleteNode:
             execute(_without(schema.nodes, [write.node_id for write in run]))
         elif kind is DeleteUser:

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from buri.control.snapshot import AuthKeyRecord, NodeRecord, UserRecord
+from buri.control.snapshot import AuthKeyRecord, NodeRecord, PolicyRecord, UserRecord
 from buri.core.addresses import AddrPort
 from buri.core.keys import DiscoPublic, MachinePublic, NodePublic
 from buri.wire.tailcfg.node import Hostinfo
@@ -26,7 +26,15 @@ def user_row(tailnet: int, user: UserRecord) -> dict[str, Any]:
 
 
 def user_record(row: Row) -> UserRecord:
-    return UserRecord(id=row["id"], name=row["name"], display_name=row["display_name"], created_s=row["created_s"])
+    return UserRecord(**{name: row[name] for name in UserRecord.__struct_fields__})
+
+
+def policy_row(tailnet: int, policy: PolicyRecord) -> dict[str, Any]:
+    return {"tailnet": tailnet, **msgspec.structs.asdict(policy)}
+
+
+def policy_record(row: Row) -> PolicyRecord:
+    return PolicyRecord(**{name: row[name] for name in PolicyRecord.__struct_fields__})
 
 
 def auth_key_row(tailnet: int, key: AuthKeyRecord) -> dict[str, Any]:

@@ -35,6 +35,7 @@ tailnets = Table(
     Column("next_user", Integer, nullable=False),
     Column("next_auth_key", Integer, nullable=False),
     Column("next_address", Integer, nullable=False),
+    Column("next_policy", Integer, nullable=False, server_default="1"),
 )
 
 users = Table(
@@ -45,7 +46,18 @@ users = Table(
     Column("name", String, nullable=False),
     Column("display_name", String, nullable=False),
     Column("created_s", Float, nullable=False),
+    Column("role", String, nullable=False, server_default="member"),
     UniqueConstraint("tailnet", "name", name="users_name"),
+)
+
+policies = Table(
+    "policies",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    _tailnet(),
+    Column("text", String, nullable=False),
+    Column("author", String, nullable=False),
+    Column("created_s", Float, nullable=False),
 )
 
 preauth_keys = Table(

@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from buri.control.mapper import encode, visibility
+from buri.policy.compiler import PeerView
 from buri.testing.controlworld import Machine, Netmap, World, derp_map, messages
 
 OPERATIONS = (
@@ -231,9 +232,9 @@ def test_a_peer_is_encoded_once_for_all_who_see_it(monkeypatch: pytest.MonkeyPat
         encoded: list[int] = []
         real = encode.peer_json
 
-        def counting(node: Any, base_domain: str, now_s: float) -> bytes:
+        def counting(node: Any, base_domain: str, now_s: float, view: PeerView) -> bytes:
             encoded.append(node.id)
-            return real(node, base_domain, now_s)
+            return real(node, base_domain, now_s, view)
 
         monkeypatch.setattr(encode, "peer_json", counting)
         node_id = await world.machine().join(await world.auth_key())
@@ -248,7 +249,7 @@ def test_the_first_message_holds_what_a_client_needs() -> None:
     async def scenario() -> None:
         _, machines, netmaps = await tailnet(2)
         first = netmaps[0].messages[0]
-        assert {"Node", "DERPMap", "Peers", "DNSConfig", "Domain", "UserProfiles", "PacketFilter"} <= set(first)
+        assert {"Node", "DERPMap", "Peers", "DNSConfig", "Domain", "UserProfiles", "PacketFilters"} <= set(first)
         assert first["Debug"] == {"DisableLogTail": True}
         assert first["Node"]["Key"] == str(machines[0].key)
         assert first["Node"]["Machine"] == str(machines[0].machine)
