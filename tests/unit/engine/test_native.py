@@ -16,7 +16,7 @@ import pytest
 from buri.core.addresses import AddrPort
 from buri.core.errors import ConfigError, InUseError, NotPermittedError, StateError
 from buri.core.keys import NodePrivate
-from buri.engine import port, source_hash
+from buri.engine import load, port, source_hash
 
 pytestmark = pytest.mark.engine
 
@@ -169,6 +169,7 @@ def test_a_taken_interface_name_says_so(start: Start) -> None:
 def test_without_the_right_to_a_device_the_error_says_what_to_do() -> None:
     from buri.engine.native import NativeEngine
 
+    load()  # while this user may still read the checkout
     reader, writer = os.pipe()
     child = os.fork()
     if child == 0:  # a child of its own, for rights given up do not come back
