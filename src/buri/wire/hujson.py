@@ -19,12 +19,16 @@ from buri.core.errors import SyntaxPlaceError
 Path = tuple[str | int, ...]
 """Where a value stands: keys and indices from the root, as in ("acls", 3, "dst", 0)."""
 
-_STRING = r'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)'
-_COMMENT = r"//[^\n]*+|/\*(?:.*?\*/|.*\Z)"
-_TRAILING = rf"(?:[ \t\r\n]++|{_COMMENT})*+[\]}}]"
-# Almost all of a text is one match: strings, and whatever is neither a comment nor a trailing comma.
-_PIECES = re.compile(rf'(?:[^"/,]++|{_STRING}|,(?!{_TRAILING}))++|{_COMMENT}|,|/', re.DOTALL)
+# Possessive only over single characters: around groups it is broken before Python 3.11.5, and not needed, since no two
+# ways of matching the same characters exist.
+_STRING = r'"[^"\\]*+(?:\\.[^"\\]*+)*(?:"|\\?\Z)'
+_COMMENT = r"//[^\n]*+|/\*[^*]*+(?:\*(?!/)[^*]*+)*(?:\*/|\Z)"
+_BEFORE_CLOSE = rf"(?:[ \t\r\n]++|{_COMMENT})*[\]}}]"
+# Almost all of a text is a few matches: strings, and whatever is neither a comment nor a trailing comma. The count
+# bounds what the matcher keeps in mind.
+_PIECES = re.compile(rf'(?:[^"/,]++|{_STRING}|,(?!{_BEFORE_CLOSE})){{1,4096}}|{_COMMENT}|,|/', re.DOTALL)
 _TOKENS = re.compile(rf"{_STRING}|[{{}}\[\],:]|[^\s{{}}\[\],:\"]++", re.DOTALL)
+_CLOSES = re.compile(_BEFORE_CLOSE, re.DOTALL)
 _NOT_NEWLINE = re.compile(r"[^\n\r]")
 _BYTE = re.compile(r" \(byte (\d+)\)$")
 
@@ -99,14 +103,15 @@ class Document:
 
     def _standardize(self, text: str) -> str:
         pieces = _PIECES.findall(text)
+        end = 0
         for index, piece in enumerate(pieces):
+            start, end = end, end + len(piece)
             if piece[0] == "/" and piece != "/":
                 if piece[1] == "*" and (len(piece) < 4 or not piece.endswith("*/")):
-                    start = sum(map(len, pieces[:index]))
                     raise self._error("a comment is opened with /* and never closed", start)
                 many_lines = "\n" in piece or "\r" in piece
                 pieces[index] = _NOT_NEWLINE.sub(" ", piece) if many_lines else " " * len(piece)
-            elif piece == "," and self._ends_a_value(pieces, index):
+            elif piece == "," and _CLOSES.match(text, end) and self._ends_a_value(pieces, index):
                 pieces[index] = " "
         return "".join(pieces)
 
