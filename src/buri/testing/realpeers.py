@@ -8,10 +8,13 @@ from typing import Any
 
 from buri.testing.lab import Host, LabError, Process, peer, wait_until
 from buri.testing.nodecommands import NodeCommands
+from buri.testing.traffic import send_checked
 
 
 class Tailscaled(NodeCommands):
-    """A `tailscaled` on a host, and its CLI. `userspace` runs it without a TUN device."""
+    """A `tailscaled` on a host, and its CLI. `userspace` runs it without a TUN device, with a SOCKS5 proxy."""
+
+    SOCKS_PORT = 1055
 
     def __init__(self, host: Host, *, userspace: bool = False) -> None:
         self.host = host
@@ -31,9 +34,19 @@ class Tailscaled(NodeCommands):
             f"--socket={self.socket}",
             "--tun=userspace-networking" if self.userspace else "--tun=tailscale0",
             "--port=41641",
+            *([f"--socks5-server=127.0.0.1:{self.SOCKS_PORT}"] if self.userspace else []),
         )
         wait_until("tailscaled's socket", self.socket.exists)
         return self.process
+
+    def send_checked(self, address: str, port: int, size_bytes: int) -> None:
+        """Send bytes to a peer's sink and check them; without a TUN device by `tailscale nc`, and by the proxy."""
+        if not self.userspace:
+            send_checked(self.host, address, port, size_bytes)
+            return
+        nc = (str(peer("tailscale")), f"--socket={self.socket}", "nc", address, str(port))
+        send_checked(self.host, address, port, size_bytes, command=nc)
+        send_checked(self.host, address, port, size_bytes, proxy_port=self.SOCKS_PORT)
 
     def cli(self, *words: str, check: bool = True, timeout_s: float = 60.0) -> str:
         """Run `tailscale …`; returns its output (stdout, then stderr)."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 
 from buri.testing.lab import Home, Host, LabError, Process
 
@@ -13,43 +14,75 @@ print("ready", flush=True)
 while True:
     c, _ = s.accept()
     digest = hashlib.sha256()
-    while data := c.recv(65536):
-        digest.update(data)
-    c.sendall(digest.hexdigest().encode())
-    c.close()
+    with c, c.makefile("rb") as came:
+        left = int.from_bytes(came.read(8), "big")
+        while left and (data := came.read1(min(left, 65536))):
+            digest.update(data)
+            left -= len(data)
+        c.sendall(digest.hexdigest().encode())
 """
 _SOURCE = """
-import hashlib, random, socket, sys
-size = int(sys.argv[3])
-data = random.Random(int(sys.argv[4])).randbytes(min(size, 1 << 20))
+import hashlib, random, socket, subprocess, sys
+address, port, size, seed, timeout_s, proxy_port, *command = sys.argv[1:]
+size = int(size)
+if command:
+    program = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    out, back = program.stdin, program.stdout
+else:
+    proxy_port = int(proxy_port)
+    s = socket.create_connection(("127.0.0.1", proxy_port) if proxy_port else (address, int(port)), timeout=float(timeout_s))
+    out, back = s.makefile("wb"), s.makefile("rb")
+    if proxy_port:  # SOCKS5, RFC 1928: no authentication, CONNECT to an IPv4 address
+        out.write(b"\\5\\1\\0")
+        out.flush()
+        assert back.read(2) == b"\\5\\0", "no SOCKS5 proxy"
+        out.write(b"\\5\\1\\0\\1" + socket.inet_aton(address) + int(port).to_bytes(2, "big"))
+        out.flush()
+        answer = back.read(10)
+        assert answer[:2] == b"\\5\\0", f"the proxy answered {answer!r}"
+data = random.Random(int(seed)).randbytes(min(size, 1 << 20))
 digest = hashlib.sha256()
-s = socket.create_connection((sys.argv[1], int(sys.argv[2])), timeout=float(sys.argv[5]))
+out.write(size.to_bytes(8, "big"))
 sent = 0
 while sent < size:
     part = data[: size - sent]
-    s.sendall(part)
+    out.write(part)
     digest.update(part)
     sent += len(part)
-s.shutdown(socket.SHUT_WR)
-answer = b""
-while more := s.recv(100):
-    answer += more
-assert answer.decode() == digest.hexdigest(), "the bytes that arrived are not the bytes that were sent"
+out.flush()
+assert back.read(64).decode() == digest.hexdigest(), "the bytes that arrived are not the bytes that were sent"
+if command:
+    program.kill()
 print(sent)
 """
 
 
 def start_sink(host: Host, address: str, port: int) -> Process:
-    """A TCP server that answers each connection with the SHA-256 of what it got."""
+    """A TCP server that answers each connection with the SHA-256 of what it got; a length of 8 bytes goes before that."""
     process = host.start(f"sink-{port}", sys.executable, "-c", _SINK, address, str(port))
     process.expect("ready")
     return process
 
 
-def send_checked(host: Host, address: str, port: int, size_bytes: int, *, seed: int = 1, timeout_s: float = 30) -> None:
-    """Send bytes to a sink; raises LabError unless all arrived unchanged."""
+def send_checked(
+    host: Host,
+    address: str,
+    port: int,
+    size_bytes: int,
+    *,
+    seed: int = 1,
+    timeout_s: float = 30,
+    proxy_port: int = 0,
+    command: Sequence[str] = (),
+) -> None:
+    """Send bytes to a sink; raises LabError unless all arrived unchanged.
+
+    By a connection of its own, by the SOCKS5 proxy at `proxy_port` of the host, or through the standard input and output
+    of a `command` that connects to the sink.
+    """
     done = host.run(
-        sys.executable, "-c", _SOURCE, address, str(port), str(size_bytes), str(seed), str(timeout_s),
+        sys.executable, "-c", _SOURCE,
+        address, str(port), str(size_bytes), str(seed), str(timeout_s), str(proxy_port), *command,
         check=False, timeout_s=timeout_s + 10,
     )  # fmt: skip
     if done.returncode != 0:
