@@ -132,7 +132,48 @@ def expire(context: click.Context, node: str, after_s: float, never: bool) -> No
     """
     if never and after_s:
         raise click.UsageError("--never and --in exclude each other.")
-    row = client(context).ask(adminapi.ExpireNode(node=node, after_s=after_s, never=never), adminapi.NodeRow)
+    _say_expiry(client(context).ask(adminapi.ExpireNode(node=node, after_s=after_s, never=never), adminapi.NodeRow))
+
+
+@group.group("expiry")
+def expiry() -> None:
+    """Let NODE's key live for ever, or for longer. Works after the key has ended too, with no hand on the machine.
+
+    \b
+    Examples:
+      buri admin nodes expiry disable home
+      buri admin nodes expiry extend laptop 90d
+    """
+
+
+@expiry.command("disable")
+@click.argument("node")
+@click.pass_context
+def disable_expiry(context: click.Context, node: str) -> None:
+    """Let NODE's key live for ever; if it has ended, the machine comes back by itself."""
+    _say_expiry(client(context).ask(adminapi.NodeExpiry(node=node, enabled=False), adminapi.NodeRow))
+
+
+@expiry.command("enable")
+@click.argument("node")
+@click.pass_context
+def enable_expiry(context: click.Context, node: str) -> None:
+    """Let NODE's key end again, after the tailnet's usual time from now."""
+    _say_expiry(client(context).ask(adminapi.NodeExpiry(node=node), adminapi.NodeRow))
+
+
+@expiry.command("extend")
+@click.argument("node")
+@click.argument("time", type=duration)
+@click.pass_context
+def extend_expiry(context: click.Context, node: str, time: float) -> None:
+    """Let NODE's key last TIME (90d) longer; one that has ended lasts TIME from now, and the machine comes back."""
+    if not time:
+        raise click.UsageError("TIME must be more than nothing, such as 90d; for ever is: expiry disable NODE.")
+    _say_expiry(client(context).ask(adminapi.NodeExpiry(node=node, extend_s=time), adminapi.NodeRow))
+
+
+def _say_expiry(row: adminapi.NodeRow) -> None:
     if row.expired:
         click.echo(f"The key of {row.name} has ended; it must log in again.")
     elif row.expiry:

@@ -12,6 +12,7 @@ from buri.control.edit import Edit
 from buri.control.ledger import Ledger
 from buri.control.registrar import Registrar
 from buri.control.service import PendingLogin
+from buri.control.settings import Settings
 from buri.control.snapshot import AuthKeyRecord, NodeRecord, Snapshot, UserRecord
 from buri.core.errors import ConfigError, StateError
 
@@ -19,8 +20,16 @@ from buri.core.errors import ConfigError, StateError
 class Admin:
     """Every change is committed on return. Errors are of core.errors, written for the administrator."""
 
-    def __init__(self, ledger: Ledger, registrar: Registrar, clock: Clock, entropy: Callable[[int], bytes]) -> None:
+    def __init__(
+        self,
+        ledger: Ledger,
+        registrar: Registrar,
+        clock: Clock,
+        settings: Settings,
+        entropy: Callable[[int], bytes],
+    ) -> None:
         self._ledger = ledger
+        self._settings = settings
         self._registrar = registrar
         self._clock = clock
         self._entropy = entropy
@@ -85,6 +94,23 @@ class Admin:
         edit = expiry.set_expiry(self._ledger.head, node, at_s, now_s)
         await self._ledger.enter(edit)
         return edit.snapshot.nodes[node.id]
+
+    async def disable_expiry(self, name_or_id: str) -> NodeRecord:
+        """Let a node's key live for ever; an expired node is back without a login."""
+        return await self.expire_node(name_or_id, 0.0)
+
+    async def enable_expiry(self, name_or_id: str) -> NodeRecord:
+        """Let a node's key end after the tailnet's lifetime from now. Raises StateError where keys do not expire."""
+        node = accounts.find_node(self._ledger.head, name_or_id)
+        at_s = expiry.enabled_expiry_s(node, self._settings.key_expiry_s, self.now_s())
+        return await self.expire_node(name_or_id, at_s)
+
+    async def extend_expiry(self, name_or_id: str, by_s: float) -> NodeRecord:
+        """Let a node's key last longer; an expired node is back without a login. Raises ConfigError."""
+        if by_s <= 0:
+            raise ConfigError("An extension must be a time, such as 90d.", remedy="For ever is: expiry disable NODE.")
+        node = accounts.find_node(self._ledger.head, name_or_id)
+        return await self.expire_node(name_or_id, expiry.extended_expiry_s(node, by_s, self.now_s()))
 
     async def delete_node(self, name_or_id: str) -> NodeRecord:
         node = accounts.find_node(self._ledger.head, name_or_id)

@@ -62,7 +62,7 @@ class Coordinator:
         self.ledger.subscribe(self._note_keys)
         self._registrar = Registrar(self.ledger, clock, settings, entropy)
         self._maps = MapService(self.ledger, self.mapper, clock)
-        self.admin = Admin(self.ledger, self._registrar, clock, entropy)
+        self.admin = Admin(self.ledger, self._registrar, clock, settings, entropy)
         self._presence.start()
 
     @classmethod

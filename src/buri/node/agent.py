@@ -13,7 +13,6 @@ import math
 import secrets
 import time
 from collections.abc import Callable, Coroutine
-from contextlib import suppress
 from typing import Any
 
 import msgspec
@@ -40,6 +39,7 @@ from buri.machine.mapdelta import Change, Netmap, difference
 from buri.machine.noiseclient import NoiseClient
 from buri.node import hostinfo
 from buri.node.controllink import ControlLink
+from buri.node.keywatch import KeyWatch
 from buri.node.netmon.linux import NetworkMonitor, NetworkState
 from buri.node.notices import (
     BrowseToURL,
@@ -59,7 +59,6 @@ from buri.node.states import Facts, next_state
 from buri.node.statestore import StateStore
 from buri.node.underlay import Underlay
 from buri.wire.localapi import BackendState, Prefs
-from buri.wire.tailcfg.base import parse_time
 from buri.wire.tailcfg.node import NetInfo, Node
 
 log = logging.getLogger("buri.node")
@@ -96,7 +95,7 @@ class Agent:
         self._net_info: NetInfo | None = None
         self._save: asyncio.TimerHandle | None = None
         self._saved_at = -math.inf
-        self._expiry: asyncio.TimerHandle | None = None
+        self.keys = KeyWatch(self._settle, lambda: self._tell(HealthChanged()))
         self._tasks: set[asyncio.Task[None]] = set()
         self._monitor = NetworkMonitor(interface, self._network_changed)
         self.underlay = Underlay(engine, self, self._monitor.state, fixed_port=fixed_port)
@@ -122,10 +121,9 @@ class Agent:
             await self.log_out()
         if self._control is not None:
             await self._control.close()
-        for handle in (self._save, self._expiry):
-            if handle is not None:
-                handle.cancel()
+        self.keys.close()
         if self._save is not None:
+            self._save.cancel()
             await self._save_netmap()
         for task in list(self._tasks):
             task.cancel()
@@ -447,28 +445,18 @@ class Agent:
         wall_s = self.server_wall_s()
         done = self._settled
         if done is not None and done[0] is netmap and done[1] == choices and wall_s < done[2]:
+            self._watch_keys(done[2], wall_s)
             return
         tables = self._reconciler.reconcile(netmap, choices, wall_s)
         self.underlay.order(tables.orders, tables.paths)
-        self._arm_expiry(tables.next_expiry_s, wall_s)
+        self._watch_keys(tables.next_expiry_s or math.inf, wall_s)
         if tables.router != self._router_config and (self._router_config is not None or netmap is not None):
             self._router.apply(tables.router)
             self._router_config = tables.router
         self._settled = (netmap, choices, tables.next_expiry_s or math.inf)
 
-    def _arm_expiry(self, peers_s: float | None, wall_s: float) -> None:
-        if self._expiry is not None:
-            self._expiry.cancel()
-            self._expiry = None
-        waits = [] if peers_s is None else [peers_s - wall_s]
-        node = self.self_node
-        if node is not None:
-            with suppress(ValueError):  # a time that does not read never comes
-                waits.append(parse_time(node.key_expiry) - time.time())
-        wait_s = min((wait for wait in waits if wait > 0), default=None)
-        if wait_s is not None:
-            wait_s = min(wait_s + 0.05, 3600.0)  # looked at again every hour: wall clocks are set
-            self._expiry = asyncio.get_running_loop().call_later(wait_s, self._settle)
+    def _watch_keys(self, peers_s: float, wall_s: float) -> None:
+        self.keys.arm(self.self_node, peers_s - wall_s if peers_s < math.inf else None)
 
     def _settle_report(self) -> None:
         report = self.underlay.report

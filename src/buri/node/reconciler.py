@@ -17,6 +17,7 @@ from buri.engine import port
 from buri.machine.mapdelta import Netmap
 from buri.machine.paths.values import PeerPathInfo
 from buri.node.filterrules import compile_rules
+from buri.node.keywatch import own_expiry_s
 from buri.node.router import RouterConfig
 from buri.wire.tailcfg.base import parse_time
 from buri.wire.tailcfg.filter import FilterRule
@@ -143,11 +144,7 @@ def peer_tables(node: Node, *, accept_routes: bool) -> PeerTables | None:
 
 def is_expired(node: Node, wall_s: float) -> bool:
     """Whether a node's key has expired at `wall_s`; a time that does not read never comes."""
-    try:
-        expiry_s = parse_time(node.key_expiry)
-    except ValueError:
-        expiry_s = 0.0
-    return node.expired or 0 < expiry_s <= wall_s
+    return node.expired or 0 < own_expiry_s(node) <= wall_s
 
 
 def addresses_of(node: Node) -> tuple[IPAddress, ...]:

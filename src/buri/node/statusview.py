@@ -55,6 +55,7 @@ def health(agent: Agent) -> list[str]:
     found = [agent.trouble] if agent.trouble and agent.prefs.want_running else []
     if agent.netmap is None:
         return found
+    found += [agent.keys.warning] if agent.keys.warning else []
     relays = agent.netmap.derp_map
     statuses = agent.underlay.relays.status()
     found += [f"Relay {region_code(relays, relay.region)}: {relay.problem}." for relay in statuses if relay.problem]

@@ -62,6 +62,14 @@ class ExpireNode(_Verb, tag="nodes.expire"):
     never: bool = False
 
 
+class NodeExpiry(_Verb, tag="nodes.expiry"):
+    """→ NodeRow; `extend_s` > 0: the key lasts so much longer, whatever `enabled`; else it may expire again, or never does."""
+
+    node: str
+    enabled: bool = True
+    extend_s: float = 0.0
+
+
 class DeleteNode(_Verb, tag="nodes.delete"):
     """→ NodeRow, as it was"""
 
@@ -120,6 +128,7 @@ Request = (
     | ListNodes
     | ShowNode
     | ExpireNode
+    | NodeExpiry
     | DeleteNode
     | RenameNode
     | ApproveNode

@@ -135,6 +135,22 @@ def test_nodes(tmp_path: Path) -> None:
     at_the_desk(tmp_path, script)
 
 
+def test_a_keys_end_is_lifted_set_again_and_pushed_away(tmp_path: Path) -> None:
+    async def script(desk: Desk) -> None:
+        await desk.world.machine("laptop").join(await desk.world.auth_key())
+        assert "does not expire" in await desk.run("nodes", "expiry", "disable", "laptop")
+        first = await desk.run("nodes", "expiry", "enable", "laptop")
+        assert "will end at" in first
+        assert await desk.run("nodes", "expiry", "enable", "laptop") == first
+        assert await desk.run("nodes", "expiry", "extend", "laptop", "90d") not in (first, "")
+        assert "has ended" in await desk.run("nodes", "expire", "laptop")
+        assert "will end at" in await desk.run("nodes", "expiry", "extend", "laptop", "90d")
+        await desk.run("nodes", "expiry", "extend", "laptop", "0", code=2)
+        assert "no node 'home'" in str(await desk.refusal("nodes", "expiry", "disable", "home"))
+
+    at_the_desk(tmp_path, script)
+
+
 def test_a_waiting_login_is_approved_or_rejected(tmp_path: Path) -> None:
     async def script(desk: Desk) -> None:
         await desk.run("users", "create", "alice")

@@ -50,10 +50,12 @@ def test_status_shows_the_table(run: Run, running: Served) -> None:
     assert run("status") == (
         0,
         "100.64.0.1  tokyo  alice@  linux  -\n"
-        '100.64.0.2  osaka  alice@  linux  active; relay "lab" (peer behind hard NAT), tx 1234 rx 5678\n',
+        '100.64.0.2  osaka  alice@  linux  active; relay "lab" (peer behind hard NAT), tx 1234 rx 5678\n'
+        "\n# Key expiry: never\n",
         "",
     )
-    assert run("status", "--peers=false")[1].count("\n") == 1
+    assert run("status", "--peers=false")[1].count("\n") == 3
+    assert run("status", "--self=false")[1].count("\n") == 1
 
 
 def test_status_in_json_is_the_daemons_own(run: Run, running: Served) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from buri.cli.render.columns import columns
 from buri.cli.render.names import first_address, owner, short_name
+from buri.core.keyexpiry import in_words
 from buri.wire.localapi import PeerStatus, Status
 from buri.wire.tailcfg.base import parse_time
 
@@ -24,6 +25,8 @@ def render_status(
         shown = (peer for peer in (status.peer or {}).values() if not peer.sharee_node)
         rows += [_row(status, peer, wall_s) for peer in sorted(shown, key=_sort_key) if peer.active or not active]
     lines = columns(rows)
+    if this and status.self_node.in_network_map:
+        lines += ["", f"# Key expiry: {_key_expiry(status.self_node, wall_s)}"]
     if status.health:
         lines += ["", *render_health(status.health)]
     return "".join(f"{line}\n" for line in lines)
@@ -56,6 +59,13 @@ def _path(node: PeerStatus) -> str:
     if node.peer_relay:
         return f"peer-relay {node.peer_relay}{why}"
     return f'relay "{node.relay}"{why}' if node.relay else ""
+
+
+def _key_expiry(node: PeerStatus, wall_s: float) -> str:
+    try:
+        return in_words(parse_time(node.key_expiry or ""), wall_s)
+    except ValueError:
+        return f"not a time: {node.key_expiry}"
 
 
 def _row(status: Status, node: PeerStatus, wall_s: float) -> tuple[str, ...]:

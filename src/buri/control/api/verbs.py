@@ -28,6 +28,10 @@ class Verbs:
             case api.ExpireNode(node=node, after_s=after_s, never=never):
                 at_s = 0.0 if never else admin.now_s() + after_s if after_s > 0 else None
                 return self._node(await admin.expire_node(node, at_s))
+            case api.NodeExpiry(node=node, extend_s=extend_s) if extend_s:
+                return self._node(await admin.extend_expiry(node, extend_s))
+            case api.NodeExpiry(node=node, enabled=enabled):
+                return self._node(await (admin.enable_expiry if enabled else admin.disable_expiry)(node))
             case api.DeleteNode(node=node):
                 return self._node(await admin.delete_node(node))
             case api.RenameNode(node=node, name=name):

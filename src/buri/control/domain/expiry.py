@@ -6,6 +6,7 @@ import msgspec
 
 from buri.control.edit import Edit
 from buri.control.snapshot import NodeRecord, Snapshot
+from buri.core.errors import StateError
 
 
 def log_out(snapshot: Snapshot, node: NodeRecord, now_s: float) -> Edit:
@@ -32,6 +33,25 @@ def set_expiry(snapshot: Snapshot, node: NodeRecord, expiry_s: float, now_s: flo
     edit = Edit(snapshot)
     edit.put_node(msgspec.structs.replace(node, expiry_s=expiry_s), now_s)
     return edit
+
+
+def enabled_expiry_s(node: NodeRecord, key_expiry_s: float, now_s: float) -> float:
+    """When a key ends that is to expire again: the tailnet's lifetime from now; an end it has already stays.
+
+    Raises StateError where keys do not expire by themselves: of a tagged node, or in a tailnet that lets none expire.
+    """
+    if node.expiry_s:
+        return node.expiry_s
+    if node.tags:
+        raise StateError(f"{node.name} is tagged: keys of tagged machines do not expire.")
+    if not key_expiry_s:
+        raise StateError("Keys do not expire in this tailnet.", remedy=f"Give an end: expiry extend {node.name} 90d.")
+    return now_s + key_expiry_s
+
+
+def extended_expiry_s(node: NodeRecord, by_s: float, now_s: float) -> float:
+    """When a key ends that lasts `by_s` longer than it would, or than now when it has ended or never would."""
+    return max(node.expiry_s, now_s) + by_s
 
 
 def next_expiry_s(snapshot: Snapshot, now_s: float) -> float | None:
