@@ -145,6 +145,23 @@ class Admin:
         await self._ledger.enter(edit)
         return record, text
 
+    async def first_auth_key(self, kept: str, user: str, *, lifetime_s: float) -> tuple[AuthKeyRecord, str]:
+        """The key of a server without nodes: the `kept` one while it lasts, else a new one in its place.
+
+        It belongs to the first user there is, and to a new `user` where there is none.
+        """
+        head, now_s = self._ledger.head, self.now_s()
+        record = authkeys.find(head, kept) if kept else None
+        if record is not None:
+            if not authkeys.objection(record, now_s) and record.expires_s >= now_s + lifetime_s / 2:
+                return record, kept.strip()
+            if not record.used_s:
+                edit = Edit(head)
+                edit.remove_auth_key(record.id)
+                await self._ledger.enter(edit)
+        owner = next(iter(head.users.values()), None) or await self.create_user(user)
+        return await self.create_auth_key(user=owner.name, lifetime_s=lifetime_s)
+
     async def revoke_auth_key(self, id_or_prefix: str) -> AuthKeyRecord:
         """Let nobody join by this key any more; nodes that did stay."""
         record = accounts.find_auth_key(self._ledger.head, id_or_prefix)

@@ -74,13 +74,14 @@ class Coordinator:
         *,
         clock: Clock | None = None,
         entropy: Callable[[int], bytes] = os.urandom,
+        lock: StateLock | None = None,
     ) -> Coordinator:
-        """Lock the state directory, migrate and read its database, begin.
+        """Lock the state directory (or take over the lock on it), migrate and read its database, begin.
 
         Raises InUseError, NotPermittedError, SystemFault or ConfigError, having changed nothing but what was migrated.
         """
         loop = asyncio.get_running_loop()
-        lock = StateLock(state_dir)
+        lock = lock or StateLock(state_dir)
         try:
             database = await loop.run_in_executor(None, Database, state_dir / FILE_NAME)
             loaded = await loop.run_in_executor(None, database.load)
@@ -100,9 +101,9 @@ class Coordinator:
         writer = Writer(database, loop)
         return cls(snapshot, writer, settings, clock=clock or SystemClock(), entropy=entropy, lock=lock)
 
-    async def register(self, machine: MachinePublic, request: RegisterRequest) -> RegisterResponse:
+    async def register(self, machine: MachinePublic, request: RegisterRequest, source: str = "") -> RegisterResponse:
         """See ControlService."""
-        return await self._registrar.register(machine, request)
+        return await self._registrar.register(machine, request, source)
 
     async def update(self, machine: MachinePublic, request: MapRequest) -> None:
         """See ControlService."""

@@ -1,7 +1,8 @@
-"""What time does to nodes: online and offline, the end of ephemeral nodes, keys that run out.
+"""What time does to nodes: online and offline, the end of ephemeral nodes, keys that run out; and to pre-auth keys.
 
 Online means an open stream. Offline follows OFFLINE_GRACE_S after the last one closed, so that a reconnect is no news.
-An ephemeral node is deleted `ephemeral_timeout_s` after it went offline (or after the server's start).
+An ephemeral node is deleted `ephemeral_timeout_s` after it went offline (or after the server's start). A pre-auth key
+that was used up, revoked or ran out is told apart from an unknown one for ENDED_KEYS_KEPT_S, and then forgotten.
 """
 
 from __future__ import annotations
@@ -13,13 +14,14 @@ import msgspec
 
 from buri.control.changes import Change, Fields, NodeAdded, NodeChanged, NodeRemoved
 from buri.control.clock import Clock, Timer
-from buri.control.domain import expiry
+from buri.control.domain import authkeys, expiry
 from buri.control.edit import Edit
 from buri.control.ledger import Ledger
 from buri.control.snapshot import Snapshot
 
 OFFLINE_GRACE_S = 10.0
 CHECKPOINT_S = 600.0
+ENDED_KEYS_KEPT_S = 30 * 86400.0
 RETRY_S = 5.0
 LONGEST_TIMER_S = 3600.0  # wall-clock steps are noticed within this time
 
@@ -47,14 +49,26 @@ class Presence:
         for node in self._ledger.snapshot.nodes.values():
             self._await_end_of_ephemeral(node.id)
         self._arm_expiry()
+        self._forget_ended_keys()
         self._arm_checkpoint()
 
     def _arm_checkpoint(self) -> None:
         def due() -> None:
             self._checkpoint()
+            self._forget_ended_keys()
             self._arm_checkpoint()
 
         self._checkpoint_timer = self._clock.call_later(CHECKPOINT_S, due)
+
+    def _forget_ended_keys(self) -> None:
+        before_s = self._clock.wall_s() - ENDED_KEYS_KEPT_S
+        edit = Edit(self._ledger.head)
+        for key in self._ledger.head.auth_keys.values():
+            end_s = authkeys.ended_s(key)
+            if end_s is not None and end_s < before_s:
+                edit.remove_auth_key(key.id)
+        if edit.writes:
+            self._enter(edit, self._forget_ended_keys)
 
     def opened(self, node_id: int) -> None:
         """A stream was opened."""

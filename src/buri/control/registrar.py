@@ -8,7 +8,7 @@ from buri.control.clock import Clock
 from buri.control.domain import expiry, registration, reports
 from buri.control.domain.registration import Applicant, Owner, Refusal
 from buri.control.ledger import Ledger
-from buri.control.logins import CODE_ENTROPY, CODE_TTL_S, Login, Logins, code_of, make_code
+from buri.control.logins import CODE_ENTROPY, CODE_TTL_S, Login, Logins, code_of, make_code, source_of
 from buri.control.mapper import encode
 from buri.control.service import PendingLogin
 from buri.control.settings import Settings
@@ -30,7 +30,7 @@ class Registrar:
         self._entropy = entropy
         self._logins = Logins()
 
-    async def register(self, machine: MachinePublic, request: RegisterRequest) -> RegisterResponse:
+    async def register(self, machine: MachinePublic, request: RegisterRequest, source: str = "") -> RegisterResponse:
         """Answer one request; a follow-up waits until its login ends. Raises WireError for a malformed one."""
         applicant = _applicant(machine, request)
         now_s = self._clock.wall_s()
@@ -51,11 +51,11 @@ class Registrar:
         code = code_of(request.followup)
         login = self._logins.get(code, now_s) if code else None
         if login is None and code:
-            self._begin(code, applicant)  # from before our restart: the request says all that the login was
+            self._begin(code, applicant, source)  # from before our restart: the request says all that the login was
             login = self._logins.get(code, now_s)
         if login is None:
             code = make_code(self._entropy(CODE_ENTROPY))
-            self._begin(code, applicant)
+            self._begin(code, applicant, source)
             return RegisterResponse(auth_url=f"{self._settings.url.rstrip('/')}/register/{code}")
         if (login.applicant.machine, login.applicant.key) != (machine, applicant.key):
             return _refused(Refusal("this login link belongs to another machine or key. Log in again."))
@@ -100,8 +100,8 @@ class Registrar:
             )
         return login
 
-    def _begin(self, code: str, applicant: Applicant) -> None:
-        self._logins.begin(code, applicant, self._clock.wall_s())
+    def _begin(self, code: str, applicant: Applicant, source: str) -> None:
+        self._logins.begin(code, applicant, self._clock.wall_s(), source_of(source))
         self._clock.call_later(CODE_TTL_S + 1.0, lambda: self._logins.purge(self._clock.wall_s()))
 
     def _decide(self, applicant: Applicant, owner: Owner) -> registration.Joined | Refusal:

@@ -43,8 +43,8 @@ class MapStream(Protocol):
 class ControlService(Protocol):
     """The domain, as the front sees it."""
 
-    async def register(self, machine: MachinePublic, request: RegisterRequest) -> RegisterResponse:
-        """Answer a registration, a logout or a follow-up; a follow-up waits until its login ends.
+    async def register(self, machine: MachinePublic, request: RegisterRequest, source: str = "") -> RegisterResponse:
+        """Answer a registration, a logout or a follow-up from the address `source`; a follow-up waits for its login's end.
 
         A refusal that the user must read comes as `RegisterResponse.error`; a malformed request raises WireError.
         """

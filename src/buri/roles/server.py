@@ -25,6 +25,7 @@ from buri.control.noisefront.listener import NoiseFront
 from buri.control.noisefront.machineroutes import MachineRoutes
 from buri.control.noisefront.pages import Pages
 from buri.control.settings import Settings
+from buri.control.store.lock import StateLock
 from buri.core.addresses import AddrPort, IPAddress
 from buri.core.errors import BuriError, SystemFault
 from buri.core.keys import MachinePrivate
@@ -61,13 +62,16 @@ async def _serve(config: ServerConfig) -> None:
         loop.add_signal_handler(number, stop.set)
     async with contextlib.AsyncExitStack() as stack:
         _prepare(config.state_dir)
-        certificate, name = await loop.run_in_executor(None, _certificate, config)
+        given = _given_certificate(config)
         more = read_derp_map(config.derp_map) if config.derp_map is not None else None
+        lock = StateLock(config.state_dir)  # before anything is written: another server may run on it
+        stack.callback(lock.close)
+        certificate, name = await loop.run_in_executor(None, _certificate, config, given)
         own = _own_relay(config, name) if config.relay else None
         settings = Settings(url=config.url)
         if config.base_domain is not None:
             settings = Settings(url=config.url, base_domain=config.base_domain)
-        coordinator = await Coordinator.open(config.state_dir, settings, build_derp_map(own, more))
+        coordinator = await Coordinator.open(config.state_dir, settings, build_derp_map(own, more), lock=lock)
         stack.push_async_callback(coordinator.close)
         key = load_or_make_key(config.state_dir / NOISE_KEY_FILE, MachinePrivate, _NOISE_FORMAT)
         pages = Pages(coordinator, key.public(), config.url, tls=config.tls)
@@ -139,12 +143,16 @@ def _prepare(state_dir: Path) -> None:
         ) from error
 
 
-def _certificate(config: ServerConfig) -> tuple[Certificate | None, str]:
+def _given_certificate(config: ServerConfig) -> Certificate | None:
+    if config.tls_cert is None or config.tls_key is None:
+        return None
+    return read_certificate(config.tls_cert, config.tls_key)
+
+
+def _certificate(config: ServerConfig, given: Certificate | None) -> tuple[Certificate | None, str]:
     """The certificate of the public listener, and the CertName that clients need for it ("" = they verify by roots)."""
-    if config.tls_cert is not None and config.tls_key is not None:
-        return read_certificate(config.tls_cert, config.tls_key), ""
-    if not config.relay:
-        return None, ""
+    if given is not None or not config.relay:
+        return given, ""
     chain, key = load_or_make_certificate(config.state_dir, [config.host])
     return Certificate(chain, key), pin(chain)
 
@@ -172,20 +180,19 @@ async def _greet(config: ServerConfig, coordinator: Coordinator, listening: Sequ
     for line in listening:
         print(f"Listening on {line}")
     join = f"buri up --login-server {config.url}"
-    snapshot = coordinator.admin.snapshot
-    if snapshot.nodes:
+    path = config.state_dir / FIRST_KEY_FILE
+    if coordinator.admin.snapshot.nodes:
+        path.unlink(missing_ok=True)
         print(f"A node joins with: {join}", flush=True)
         return
-    user = next((user.name for user in snapshot.users.values()), None)
-    if user is None:
-        user = (await coordinator.admin.create_user(_person())).name
-    _, text = await coordinator.admin.create_auth_key(user=user, lifetime_s=FIRST_KEY_LIFETIME_S)
-    if sys.stdout.isatty():
-        print(f"The first node joins within an hour with: {join} --auth-key {text}", flush=True)
-    else:
-        path = config.state_dir / FIRST_KEY_FILE
-        write_secret(path, text.encode() + b"\n")
-        print(f"The first node joins within an hour with: {join} --auth-key file:{path}", flush=True)
+    kept = ""
+    with contextlib.suppress(OSError, UnicodeError):
+        kept = path.read_text()
+    record, text = await coordinator.admin.first_auth_key(kept, _person(), lifetime_s=FIRST_KEY_LIFETIME_S)
+    write_secret(path, text.encode() + b"\n")
+    minutes = max(1, round((record.expires_s - coordinator.admin.now_s()) / 60))
+    shown = text if sys.stdout.isatty() else f"file:{path}"
+    print(f"The first node joins within {minutes} minutes with: {join} --auth-key {shown}", flush=True)
 
 
 def _person() -> str:

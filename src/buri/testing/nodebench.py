@@ -151,7 +151,7 @@ class ScriptedControl:
         self.first: Callable[[MapRequest], dict[str, Any]] = first_message
         self._ticker = ticker
 
-    async def register(self, machine: MachinePublic, request: RegisterRequest) -> RegisterResponse:
+    async def register(self, machine: MachinePublic, request: RegisterRequest, source: str = "") -> RegisterResponse:
         self.registrations.append(request)
         self._ticker.tick()
         if request.followup:

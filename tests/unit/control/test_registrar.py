@@ -66,6 +66,39 @@ async def test_expired_revoked_and_unknown_keys_are_told_apart() -> None:
 
 
 @in_loop
+async def test_a_key_that_ended_is_told_apart_for_a_month_and_then_forgotten() -> None:
+    world = World()
+    expired, revoked = await world.auth_key(lifetime_s=60.0), await world.auth_key(lifetime_s=0.0)
+    used = await world.auth_key(reusable=False, lifetime_s=0.0)
+    for_ever = await world.auth_key(lifetime_s=0.0)
+    await world.machine().join(used)
+    await world.admin.revoke_auth_key(revoked)
+    world.clock.advance(29 * DAY_S)
+    assert (await world.machine().register(expired)).error.startswith("auth key expired")
+    world.clock.advance(2 * DAY_S)
+    assert [record.prefix for record in world.admin.snapshot.auth_keys.values()] == [for_ever.split("-")[2]]
+    assert len(world.admin.snapshot.nodes) == 1
+    for key in (expired, revoked, used):
+        assert (await world.machine().register(key)).error.startswith("auth key not valid")
+
+
+@in_loop
+async def test_the_first_key_of_a_server_is_kept_while_it_lasts_and_then_replaced() -> None:
+    world = World()
+    _, first = await world.admin.first_auth_key("", "owner", lifetime_s=3600.0)
+    world.clock.advance(1000)
+    record, again = await world.admin.first_auth_key(f"{first}\n", "other", lifetime_s=3600.0)
+    assert (again, record.expires_s) == (first, world.clock.wall_s() + 2600)
+    world.clock.advance(1000)
+    _, second = await world.admin.first_auth_key(first, "other", lifetime_s=3600.0)
+    assert second != first
+    assert [user.name for user in world.admin.snapshot.users.values()] == ["owner"]
+    assert [record.prefix for record in world.admin.snapshot.auth_keys.values()] == [second.split("-")[2]]
+    _, third = await world.admin.first_auth_key("not a key", "other", lifetime_s=3600.0)
+    assert third != second
+
+
+@in_loop
 async def test_two_machines_racing_for_a_single_use_key_get_one_node() -> None:
     journal = FakeCommitLog()
     world = World(journal=journal)

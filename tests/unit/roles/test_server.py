@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from buri.control.store.lock import StateLock
+from buri.relay.identity import load_or_make_certificate
 from buri.roles.server import NOISE_KEY_FILE, main
 
 REGION = {"RegionID": 900, "RegionCode": "lab", "Nodes": [{"Name": "a", "RegionID": 900, "HostName": "relay.example"}]}
@@ -34,6 +36,20 @@ def test_a_port_in_use_is_one_sentence_and_exit_code_5(tmp_path: Path, capsys: p
     key = tmp_path / "state" / NOISE_KEY_FILE
     assert key.stat().st_mode & 0o777 == 0o600
     assert (tmp_path / "state").stat().st_mode & 0o777 == 0o700
+
+
+def test_a_second_server_on_a_state_directory_changes_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    state = tmp_path / "state"
+    lock = StateLock(state)
+    load_or_make_certificate(state, ["192.0.2.1"])
+    before = {path.name: path.read_bytes() for path in state.iterdir()}
+    flags = {"state_dir": str(state), "listen": "127.0.0.1:8080", "url": "http://127.0.0.1:8080"}
+    assert main(flags) == 5
+    lock.close()
+    assert "Another buri server uses the state directory" in capsys.readouterr().err
+    assert {path.name: path.read_bytes() for path in state.iterdir()} == before
 
 
 @pytest.mark.parametrize(

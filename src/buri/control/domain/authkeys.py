@@ -57,6 +57,12 @@ def objection(record: AuthKeyRecord, now_s: float) -> str:
 UNKNOWN = "auth key not valid: this server does not know it. Check that it was copied whole and made on this server."
 
 
+def ended_s(record: AuthKeyRecord) -> float | None:
+    """Since when, or from when on, nobody joins by this key; None for one without an end."""
+    ends = [record.revoked_s, record.expires_s, 0.0 if record.reusable else record.used_s]
+    return min((end for end in ends if end), default=None)
+
+
 def state(record: AuthKeyRecord, now_s: float) -> str:
     """One word for lists: valid, used, expired or revoked."""
     if record.revoked_s:

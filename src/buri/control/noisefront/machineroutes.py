@@ -44,7 +44,7 @@ class MachineRoutes:
     async def _register(self, machine: MachinePublic, request: Request, reply: Reply) -> None:
         body = _decode(request.body, RegisterRequest)
         _check_version(body.version)
-        response = await self._service.register(machine, body)
+        response = await self._service.register(machine, body, request.peer)
         await reply.send(Response(body=encode(response), content_type=JSON))
 
     async def _map(self, machine: MachinePublic, request: Request, reply: Reply) -> None:
