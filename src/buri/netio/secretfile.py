@@ -19,11 +19,20 @@ _KeyT = TypeVar("_KeyT", bound=PrivateKey)
 
 def write_secret(path: Path, data: bytes) -> None:
     """Replace `path` by a 0600 file of `data`; it is on disk when the call returns. Raises SystemFault."""
+    _replace(path, data, 0o600)
+
+
+def write_public(path: Path, data: bytes) -> None:
+    """The same for what everybody may read (0644, less the umask): a reader meets the old file or the new one, whole."""
+    _replace(path, data, 0o644)
+
+
+def _replace(path: Path, data: bytes, mode: int) -> None:
     beside = path.with_name(f".{path.name}.new")
     try:
         with contextlib.suppress(FileNotFoundError):
             beside.unlink()
-        descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
         with os.fdopen(descriptor, "wb") as file:
             file.write(data)
             file.flush()

@@ -15,6 +15,7 @@ from buri.core.addresses import AddrPort, IPAddress
 from buri.core.errors import ConfigError, SystemFault
 from buri.core.keys import NodePrivate
 from buri.engine.frontport import Certificate, FrontConfig
+from buri.netio.secretfile import write_public
 from buri.relay.config import RelayConfig
 from buri.relay.identity import load_or_make_certificate, load_relay_key, pin
 from buri.wire.tailcfg.derpmap import DERPMap
@@ -78,10 +79,7 @@ class RelayStation(msgspec.Struct, frozen=True):
 def write_map(state_dir: Path, derp_map: DERPMap) -> Path:
     """Keep the map beside the relay, readable for all (it holds no secret). Raises SystemFault."""
     path = state_dir / MAP_FILE
-    try:
-        path.write_bytes(msgspec.json.format(msgspec.json.encode(derp_map), indent=2) + b"\n")
-    except OSError as error:
-        raise SystemFault(f"{path} cannot be written: {error.strerror}.") from error
+    write_public(path, msgspec.json.format(msgspec.json.encode(derp_map), indent=2) + b"\n")
     return path
 
 

@@ -20,6 +20,7 @@ import hpack
 from buri.core.addresses import AddrPort
 from buri.core.errors import BuriError, RefusedError, WireError
 from buri.core.keys import DiscoPrivate, MachinePrivate, MachinePublic, NodePrivate
+from buri.machine.mapframes import LENGTH_BYTES, decode
 from buri.machine.noiseclient import NoiseClient
 from buri.wire.tailcfg.mapping import MapRequest, encode
 from buri.wire.tailcfg.node import Hostinfo, NetInfo
@@ -162,6 +163,16 @@ class LoadNode(asyncio.Protocol):
         """Report one endpoint, as a client does whose address has changed."""
         await self._call("/machine/map", self._map_request(stream=False, endpoint=endpoint))
 
+    async def own_addresses(self) -> list[str]:
+        """What the server gave this node, by a whole map of one answer. Connects anew when the connection is gone."""
+        if self._transport is None:
+            await self.connect()
+        body = await self._call("/machine/map", self._map_request(stream=False, endpoint=None, whole=True))
+        node = decode(body[LENGTH_BYTES:]).node
+        if not node:
+            raise WireError("The server's map does not hold the node that asked.")
+        return node.addresses or []
+
     def close(self) -> None:
         """Hang up without a word, as a client does whose link fails."""
         if self._transport is not None:
@@ -175,7 +186,7 @@ class LoadNode(asyncio.Protocol):
             os="linux", hostname=f"load-{self.number}", ipn_version="1.102.5", net_info=NetInfo(preferred_derp=1)
         )
 
-    def _map_request(self, *, stream: bool, endpoint: AddrPort | None) -> bytes:
+    def _map_request(self, *, stream: bool, endpoint: AddrPort | None, whole: bool = False) -> bytes:
         return encode(
             MapRequest(
                 version=VERSION,
@@ -184,7 +195,7 @@ class LoadNode(asyncio.Protocol):
                 node_key=str(self.key),
                 disco_key=str(self._disco),
                 stream=stream,
-                omit_peers=not stream,
+                omit_peers=not stream and not whole,
                 hostinfo=self._hostinfo(),
                 endpoints=[str(endpoint)] if endpoint is not None else None,
                 endpoint_types=[1] if endpoint is not None else None,

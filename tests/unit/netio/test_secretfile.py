@@ -9,7 +9,7 @@ import pytest
 
 from buri.core.errors import ConfigError, NotPermittedError, SystemFault
 from buri.core.keys import NodePrivate
-from buri.netio.secretfile import load_or_make_key, write_secret
+from buri.netio.secretfile import load_or_make_key, write_public, write_secret
 
 FORMAT = "buri-test-key 1"
 
@@ -24,6 +24,17 @@ def test_a_secret_is_its_owners_whatever_lay_there_before(tmp_path: Path) -> Non
     assert (path.read_bytes(), path.stat().st_mode & 0o777) == (b"new", 0o600)
     assert elsewhere.read_text() == "not ours"
     assert sorted(os.listdir(tmp_path)) == ["elsewhere", "secret"]
+
+
+def test_what_everybody_may_read_is_replaced_whole_under_a_reader(tmp_path: Path) -> None:
+    path = tmp_path / "map.json"
+    write_public(path, b"old")
+    with path.open("rb") as reader:
+        write_public(path, b"new")
+        assert reader.read() == b"old", "a reader of the old file reads on in it"
+    assert path.read_bytes() == b"new"
+    assert path.stat().st_mode & 0o444 == 0o444
+    assert os.listdir(tmp_path) == ["map.json"]
 
 
 def test_a_secret_that_cannot_be_kept_is_the_systems_fault(tmp_path: Path) -> None:
