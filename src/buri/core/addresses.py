@@ -29,6 +29,11 @@ def is_tailnet_address(address: IPAddress) -> bool:
     return address in TAILNET_IPV6
 
 
+def is_host_address(address: IPAddress) -> bool:
+    """Whether an interface can have this address and others can send to it from afar."""
+    return not (address.is_unspecified or address.is_loopback or address.is_multicast or address.is_link_local)
+
+
 class AddrPort(NamedTuple):
     """An IP address and a port; `str()` is Go's `netip.AddrPort` text ("1.2.3.4:5", "[::1]:5")."""
 

@@ -6,8 +6,11 @@ found (`resolved`: host name to addresses, best first).
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from ipaddress import AddressValueError, IPv4Address, IPv6Address
+
+from msgspec.structs import replace
 
 from buri.core.addresses import AddrPort, IPAddress
 from buri.wire import stun
@@ -16,6 +19,27 @@ from buri.wire.tailcfg.derpmap import DERPMap, DERPNode, DERPRegion
 Resolved = Mapping[str, Sequence[IPAddress]]
 
 DEFAULT_DERP_PORT = 443
+MAX_PORT = 0xFFFF
+MAX_REGION = 0xFFFF  # upstream writes a region where others write a port
+_HOST_NAME = re.compile(r"(?=.{1,253}\Z)[A-Za-z0-9_]([A-Za-z0-9_-]{0,62})(\.[A-Za-z0-9_][A-Za-z0-9_-]{0,62})*\.?")
+
+
+def usable(derp_map: DERPMap) -> DERPMap:
+    """The map without what cannot be: regions under a number not their own, names and ports that no host has."""
+    regions: dict[int, DERPRegion | None] = {}
+    for number, region in (derp_map.regions or {}).items():
+        if region is None or region.region_id != number or not 0 < number <= MAX_REGION:
+            continue
+        nodes = [node for node in region.nodes or () if _is_possible(node)]
+        if len(nodes) != len(region.nodes or ()):
+            region = replace(region, nodes=nodes)
+        regions[number] = region
+    return derp_map if regions == derp_map.regions else replace(derp_map, regions=regions)
+
+
+def _is_possible(node: DERPNode) -> bool:
+    named = _HOST_NAME.fullmatch(node.host_name) is not None or _literal(node.host_name) is not None
+    return named and 0 <= node.derp_port <= MAX_PORT and -1 <= node.stun_port <= MAX_PORT
 
 
 def regions_of(derp_map: DERPMap) -> list[DERPRegion]:

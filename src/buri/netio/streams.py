@@ -45,7 +45,7 @@ async def connect(
         async with asyncio.timeout(timeout_s):
             try:
                 found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-            except socket.gaierror as error:
+            except (socket.gaierror, UnicodeError) as error:  # UnicodeError: no name in any script
                 raise UnreachableError(f"the name {host} has no address") from error
             problem: OSError | None = None
             for family, kind, protocol, _, address in found:

@@ -59,7 +59,7 @@ from buri.node.states import Facts, next_state
 from buri.node.statestore import StateStore
 from buri.node.underlay import Underlay
 from buri.wire.localapi import BackendState, Prefs
-from buri.wire.tailcfg.node import NetInfo, Node
+from buri.wire.tailcfg.node import Login, NetInfo, Node, User
 
 log = logging.getLogger("buri.node")
 
@@ -145,12 +145,13 @@ class Agent:
 
     def set_prefs(self, prefs: Prefs) -> None:
         """Take new preferences whole, keep them, and follow them."""
-        if prefs.control_url != self.prefs.control_url:
-            if prefs.control_url:
-                Server.parse(prefs.control_url)
+        old = self.prefs
+        leaving = prefs.control_url != old.control_url
+        if leaving and prefs.control_url:
+            Server.parse(prefs.control_url)
+        self._keep_prefs(prefs, forget=leaving)
+        if leaving:
             self._leave_server()
-        old, self.prefs = self.prefs, prefs
-        self._keep_prefs()
         if old.want_running != prefs.want_running and self._key is not None:
             link = self._link()
             if prefs.want_running:
@@ -202,10 +203,7 @@ class Agent:
 
     def forget(self) -> None:
         """Forget keys and login without a word to the server."""
-        if self._control is not None:
-            self._control.client.disconnect(self._now())
-            self._control.pump()
-            self._control = None
+        self._drop_control()
         self._forget()
         self._logout_ended("the login was forgotten meanwhile")
 
@@ -239,7 +237,8 @@ class Agent:
             case LoggedIn(key=key, user=user, login=login):
                 self.auth_url = ""
                 self._lost = False
-                self.store.logged_in(key, user, login)
+                if not self._keep_login(key, user, login):
+                    return
                 self._use_key(key)
                 if self.prefs.logged_out or not self.prefs.want_running:
                     self.set_prefs(msgspec.structs.replace(self.prefs, logged_out=False, want_running=True))
@@ -250,8 +249,7 @@ class Agent:
                 log.warning("The login failed: %s", message)
                 self._tell(Failed(message))
             case NewKeyWanted():
-                old = self._key.public() if self._key is not None else None
-                self._control_login(self.store.next_node_key(fresh=True), old)
+                self._take_new_key()
             case LoggedOut(error=error):
                 self._forget()
                 self._logout_ended(error)
@@ -272,8 +270,36 @@ class Agent:
         else:
             self._settle()
 
-    def _control_login(self, key: NodePrivate, old: NodePublic | None) -> None:
+    def _keep_login(self, key: NodePrivate, user: User, login: Login) -> bool:
+        """Keep what the server said; without its key on disk a node would be another one after each restart."""
+        try:
+            self.store.logged_in(key, user, login)
+        except SystemFault as error:
+            if key == self._key:
+                log.warning("The login could not be kept: %s", error)
+                return True
+            log.error("The login is given up: %s", error)
+            self._drop_control()
+            self._tell(Failed(str(error)))
+            self._settle()
+            return False
+        return True
+
+    def _take_new_key(self) -> None:
+        old = self._key.public() if self._key is not None else None
+        try:
+            key = self.store.next_node_key(fresh=True)
+        except SystemFault as error:
+            log.error("A new key could not be kept: %s", error)
+            self._tell(Failed(str(error)))
+            return
         self._link().client.login(key, self._now(), old=old, ephemeral=self.store.ephemeral)
+
+    def _drop_control(self) -> None:
+        if self._control is not None:
+            self._control.client.disconnect(self._now())
+            self._control.pump()
+            self._control = None
 
     def _report(self) -> Report:
         prefs = self.prefs
@@ -297,11 +323,7 @@ class Agent:
 
     def _leave_server(self) -> None:
         """Another control server is meant from now on: what this one gave is of no use there."""
-        if self._control is not None:
-            self._control.client.disconnect(self._now())
-            self._control.pump()
-            self._control = None
-        self.store.logged_out()
+        self._drop_control()
         self._key = None
         self.netmap = None
         self._live_peer = False
@@ -314,19 +336,22 @@ class Agent:
             self._logout_done.set_result(error)
 
     def _forget(self) -> None:
-        self.store.logged_out()
+        out = msgspec.structs.replace(self.prefs, logged_out=True, want_running=False)
+        try:
+            self._keep_prefs(out, forget=True)
+        except SystemFault as error:
+            log.error("The logout holds until burid's next start: %s", error)
+            self.store.forget_for_now()
+            self.prefs = out
         self._key = None
         self.netmap = None
         self.auth_url = ""
         self._live_peer = self._lost = False
-        if not self.prefs.logged_out or self.prefs.want_running:
-            self.prefs = msgspec.structs.replace(self.prefs, logged_out=True, want_running=False)
-            self._keep_prefs()
         self._settle()
 
-    def _keep_prefs(self) -> None:
-        self.store.state.prefs = msgspec.Raw(msgspec.json.encode(self.prefs))
-        self.store.save()
+    def _keep_prefs(self, prefs: Prefs, *, forget: bool = False) -> None:
+        self.store.keep_prefs(prefs, forget=forget)
+        self.prefs = prefs
         self._tell(PrefsChanged())
 
     # ---- the netmap ---------------------------------------------------------------------------------------------

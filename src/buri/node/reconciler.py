@@ -9,13 +9,15 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import msgspec
+from msgspec.structs import replace
 
-from buri.core.addresses import AddrPort, IPAddress, IPNetwork, parse_prefix
+from buri.core.addresses import AddrPort, IPAddress, IPNetwork, host_prefix, is_host_address, parse_prefix
 from buri.core.errors import WireError
 from buri.core.keys import DiscoPublic, NodePublic
 from buri.engine import port
 from buri.machine.mapdelta import Netmap
 from buri.machine.paths.values import PeerPathInfo
+from buri.machine.relayaddresses import MAX_REGION
 from buri.node.filterrules import compile_rules
 from buri.node.keywatch import own_expiry_s
 from buri.node.router import RouterConfig
@@ -86,10 +88,13 @@ class Reconciler:
             if tables.expiry_s:
                 expiries.append(tables.expiry_s)
         self._parsed = parsed
+        own_key = _key_of(netmap.self_node)
+        if not _is_sound(peers, own_key, own):
+            peers = without_strife(peers, own_key, own)
         rules = netmap.filter_rules()
         if rules != self._rules:
             self._rules, self._compiled = rules, compile_rules(rules)
-        local = tuple(parse_prefix(str(address)) for address in own)
+        local = tuple(host_prefix(address) for address in own)
         wanted = port.SetFilter(local, self._compiled, choices.shields_up)
         return self._tables(peers, own, wanted, min(expiries, default=None))
 
@@ -127,7 +132,7 @@ def peer_tables(node: Node, *, accept_routes: bool) -> PeerTables | None:
         expiry_s = parse_time(node.key_expiry)
     except (WireError, ValueError):
         return None
-    own = dict.fromkeys(_prefixes(node.addresses))
+    own = dict.fromkeys(host_prefix(address) for address in addresses_of(node))
     allowed = list(own)
     if node.allowed_ips != node.addresses:
         allowed = [p for p in _prefixes(node.allowed_ips) if p in own or (accept_routes and p.prefixlen > 0)]
@@ -136,10 +141,48 @@ def peer_tables(node: Node, *, accept_routes: bool) -> PeerTables | None:
         key=key,
         disco_key=disco,
         endpoints=tuple(_endpoints(node.endpoints)),
-        home_region=node.home_derp,
+        home_region=node.home_derp if 0 <= node.home_derp <= MAX_REGION else 0,
         hard_nat=None if info is None else info.mapping_varies_by_dest_ip,
     )
     return PeerTables(port.Peer(key, tuple(dict.fromkeys(allowed))), path, expiry_s)
+
+
+def without_strife(peers: list[PeerTables], own_key: NodePublic | None, own: tuple[IPAddress, ...]) -> list[PeerTables]:
+    """The peers as no two can quarrel: a key or a prefix that several claim is the first one's (in the netmap's order),
+    and what is ours is no peer's."""
+    taken = {host_prefix(address) for address in own}
+    known = {own_key}
+    kept = []
+    for tables in peers:
+        if tables.peer.key in known:
+            continue
+        known.add(tables.peer.key)
+        left = tuple(prefix for prefix in tables.peer.allowed_ips if prefix not in taken)
+        taken.update(left)
+        if left != tables.peer.allowed_ips:
+            tables = replace(tables, peer=port.Peer(tables.peer.key, left))
+        kept.append(tables)
+    return kept
+
+
+def _is_sound(peers: list[PeerTables], own_key: NodePublic | None, own: tuple[IPAddress, ...]) -> bool:
+    """Whether every key and prefix is claimed once; one pass, for it is asked of every netmap."""
+    keys = {tables.peer.key for tables in peers}
+    prefixes = {prefix for tables in peers for prefix in tables.peer.allowed_ips}
+    claims = sum(len(tables.peer.allowed_ips) for tables in peers)
+    return (
+        len(keys) == len(peers)
+        and len(prefixes) == claims
+        and own_key not in keys
+        and prefixes.isdisjoint(host_prefix(address) for address in own)
+    )
+
+
+def _key_of(node: Node) -> NodePublic | None:
+    try:
+        return NodePublic.parse(node.key)
+    except WireError:
+        return None
 
 
 def is_expired(node: Node, wall_s: float) -> bool:
@@ -148,8 +191,12 @@ def is_expired(node: Node, wall_s: float) -> bool:
 
 
 def addresses_of(node: Node) -> tuple[IPAddress, ...]:
-    """A node's own tailnet addresses, those that read."""
-    return tuple(prefix.network_address for prefix in _prefixes(node.addresses))
+    """A node's own tailnet addresses: those that read, and that one host can have."""
+    return tuple(
+        prefix.network_address
+        for prefix in _prefixes(node.addresses)
+        if prefix.prefixlen == prefix.max_prefixlen and is_host_address(prefix.network_address)
+    )
 
 
 def _prefixes(texts: Iterable[str] | None) -> list[IPNetwork]:

@@ -10,8 +10,10 @@ from __future__ import annotations
 import contextlib
 import secrets
 from pathlib import Path
+from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
 from buri.core.errors import ConfigError, NotPermittedError, SystemFault, WireError
 from buri.core.keys import DiscoPrivate, MachinePrivate, NodePrivate
@@ -43,6 +45,9 @@ class State(msgspec.Struct, kw_only=True, omit_defaults=True):
         return f"<State format={self.format} logged in={bool(self.node_key)}>"  # the keys are nobody's to print
 
 
+_FORGOTTEN: dict[str, Any] = {"node_key": "", "next_node_key": "", "user": None, "login": None}
+
+
 class SavedNetmap(msgspec.Struct, kw_only=True):
     """A netmap and whose it is."""
 
@@ -52,7 +57,7 @@ class SavedNetmap(msgspec.Struct, kw_only=True):
 
 
 class StateStore:
-    """Reads and writes the state; every change is on disk when the call returns."""
+    """Reads and writes the state; every change is on disk when the call returns, and did not happen when it raises."""
 
     def __init__(self, path: Path | None) -> None:
         """`path` None keeps all in memory. Raises ConfigError or SystemFault when what is there cannot be used."""
@@ -72,7 +77,7 @@ class StateStore:
         except (WireError, *BAD_JSON) as error:
             raise self._damaged(str(error)) from error
         if fresh:
-            self.save()
+            self._write(self.state)
 
     @property
     def ephemeral(self) -> bool:
@@ -87,31 +92,37 @@ class StateStore:
     def next_node_key(self, *, fresh: bool) -> NodePrivate:
         """The key of a login under way, kept before it is used; `fresh`: not one that was tried before."""
         if fresh or not self.state.next_node_key:
-            self.state.next_node_key = NodePrivate.from_entropy(secrets.token_bytes(32)).text()
-            self.save()
+            self._put(next_node_key=NodePrivate.from_entropy(secrets.token_bytes(32)).text())
         return NodePrivate.parse(self.state.next_node_key)
 
     def logged_in(self, key: NodePrivate, user: User, login: Login) -> None:
         """The server took `key`."""
-        self.state.node_key = key.text()
-        if self.state.next_node_key == self.state.node_key:
-            self.state.next_node_key = ""
-        self.state.user, self.state.login = user, login
-        self.save()
+        text = key.text()
+        waiting = self.state.next_node_key
+        self._put(node_key=text, next_node_key="" if waiting == text else waiting, user=user, login=login)
 
-    def logged_out(self) -> None:
-        """Forget the node, keep the machine and the preferences."""
-        self.state.node_key = self.state.next_node_key = ""
-        self.state.user = self.state.login = None
-        self.save()
-        if self._path is not None:
+    def keep_prefs(self, prefs: Prefs, *, forget: bool = False) -> None:
+        """Keep the preferences, and `forget` the node in the same breath (its machine stays). Raises SystemFault."""
+        members: dict[str, Any] = {"prefs": msgspec.Raw(msgspec.json.encode(prefs))}
+        self._put(**members, **(_FORGOTTEN if forget else {}))
+        if forget and self._path is not None:
             with contextlib.suppress(OSError):  # it is of a node that is no more: never read again
                 self._path.with_name(NETMAP_FILE).unlink(missing_ok=True)
 
-    def save(self) -> None:
-        """Write the state file; raises SystemFault."""
+    def forget_for_now(self) -> None:
+        """Forget the node until the next start: what the disk did not take."""
+        self.state = replace(self.state, **_FORGOTTEN)
+
+    def _put(self, **members: Any) -> None:
+        """Change members, on disk first; what is so already costs no write (a full disk stops no reconnect)."""
+        changed = replace(self.state, **members)
+        if changed != self.state:
+            self._write(changed)
+            self.state = changed
+
+    def _write(self, state: State) -> None:
         if self._path is not None:
-            write_secret(self._path, msgspec.json.format(msgspec.json.encode(self.state), indent=1))
+            write_secret(self._path, msgspec.json.format(msgspec.json.encode(state), indent=1))
 
     def save_netmap(self, netmap: Netmap) -> None:
         """Keep the netmap; raises SystemFault."""

@@ -22,7 +22,7 @@ from buri.machine.netcheck import Netcheck, NetReport, ProbeHTTPS
 from buri.machine.paths import values
 from buri.machine.paths.localendpoints import OwnEndpoints
 from buri.machine.paths.manager import PathManager
-from buri.machine.relayaddresses import derp_port, hosts_to_resolve, node_addresses, relay_nodes
+from buri.machine.relayaddresses import derp_port, hosts_to_resolve, node_addresses, relay_nodes, usable
 from buri.machine.relays import RelayManager
 from buri.netio.streams import request_latency_s
 from buri.node.netmon.linux import NetworkState
@@ -93,7 +93,8 @@ class Underlay:
         self.pump()
 
     def set_derp_map(self, derp_map: DERPMap) -> None:
-        """Take a new map of relays and measure them."""
+        """Take a new map of relays, or what of it can be, and measure them."""
+        derp_map = usable(derp_map)
         if derp_map == self._derp_map:
             return
         self._derp_map = derp_map
@@ -364,7 +365,7 @@ class Underlay:
 async def _look_up(host: str) -> tuple[IPAddress, ...]:
     try:
         found = await asyncio.get_running_loop().getaddrinfo(host, None, type=socket.SOCK_STREAM)
-    except OSError:
+    except (OSError, UnicodeError):  # UnicodeError: a text that is no name in any script
         return ()
     return tuple(dict.fromkeys(ip_address(address[0]) for _, _, _, _, address in found))
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from buri.core.errors import ConfigError, StateError
+from buri.core.errors import ConfigError, StateError, SystemFault
 from buri.engine import port
 from buri.node.notices import BrowseToURL, Failed, LoginFinished, StateChanged
 from buri.node.pingback import ping_peer
@@ -355,5 +355,53 @@ def test_a_new_host_name_is_reported(store: StateStore) -> None:
             "the report",
             lambda: any(u.hostinfo is not None and u.hostinfo.hostname == "kichijouji" for u in bench.control.updates),
         )
+
+    play(store, story)
+
+
+# ---- a full disk ------------------------------------------------------------------------------------------------------
+
+
+def test_a_login_that_cannot_be_kept_is_given_up_and_the_next_one_goes_well(tmp_path: Path) -> None:
+    store = StateStore(tmp_path / "d" / "s")
+
+    async def story(bench: NodeBench) -> None:
+        def fill(_: RegisterRequest) -> RegisterResponse:
+            (tmp_path / "d").rename(tmp_path / "away")
+            return RegisterResponse(machine_authorized=True)
+
+        bench.control.answer = fill
+        bench.agent.set_prefs(Prefs(control_url=bench.url, want_running=True))
+        bench.agent.log_in(auth_key="tskey-auth-x")
+        await bench.until("the failure", lambda: bench.heard(Failed))
+        assert "burid.state" not in bench.heard(Failed)[0].message
+        assert "cannot be written" in bench.heard(Failed)[0].message
+        assert bench.agent.node_key is None
+        assert store.node_key is None
+        assert not bench.agent.control_connected
+        (tmp_path / "away").rename(tmp_path / "d")
+        bench.control.answer = lambda _: RegisterResponse(machine_authorized=True)
+        await bench.join()
+
+    play(store, story)
+
+
+def test_a_full_disk_stops_neither_a_reconnect_nor_a_logout(tmp_path: Path) -> None:
+    store = StateStore(tmp_path / "d" / "s")
+
+    async def story(bench: NodeBench) -> None:
+        await bench.join()
+        (tmp_path / "d").rename(tmp_path / "away")
+        bench.control.streams[0].end()
+        await bench.until("the stream to end", lambda: not bench.control.streams)
+        await bench.until("another stream", lambda: bench.control.streams)
+        before = bench.agent.prefs
+        with pytest.raises(SystemFault, match="cannot be written"):
+            bench.agent.set_prefs(Prefs(control_url="http://elsewhere.test"))
+        assert bench.agent.prefs == before
+        assert bench.agent.node_key is not None
+        await bench.agent.log_out()
+        assert bench.agent.node_key is None
+        assert states(bench)[-1] == "NeedsLogin"
 
     play(store, story)

@@ -167,3 +167,66 @@ def test_a_new_engine_is_told_everything_again() -> None:
     run(reconciler, now)
     reconciler.forget()
     assert upserts(run(reconciler, now)) == {key(2): ["100.64.0.2/32"]}
+
+
+# ---- netmaps that make no sense ---------------------------------------------------------------------------------------
+
+
+def test_an_address_or_route_that_two_peers_claim_stays_with_the_first() -> None:
+    both = {"AllowedIPs": ["100.64.0.2/32", "10.1.0.0/16"]}
+    tables = run(Reconciler(), netmap(peer(2, **both), peer(3, **both)), accept_routes=True)
+    assert upserts(tables) == {key(2): ["100.64.0.2/32", "10.1.0.0/16"], key(3): []}
+    assert tables.router.routes == (ip_network("100.64.0.2/32"), ip_network("10.1.0.0/16"))
+
+
+def test_overlapping_routes_of_different_lengths_are_sound_and_stay() -> None:
+    wide, narrow = {"AllowedIPs": ["10.0.0.0/8"]}, {"AllowedIPs": ["10.1.0.0/16"]}
+    tables = run(Reconciler(), netmap(peer(2, **wide), peer(3, **narrow)), accept_routes=True)
+    assert upserts(tables) == {key(2): ["10.0.0.0/8"], key(3): ["10.1.0.0/16"]}
+
+
+def test_a_key_that_two_peers_claim_is_one_peer() -> None:
+    tables = run(Reconciler(), netmap(peer(2), peer(3, Key=str(key(2)))))
+    assert upserts(tables) == {key(2): ["100.64.0.2/32"]}
+    assert len(tables.paths) == 1
+
+
+def test_a_peer_that_claims_our_key_or_our_address_gets_neither() -> None:
+    own: dict[str, Any] = {"Node": {"ID": 1, "Key": str(key(1)), "Addresses": ["100.64.0.1/32"]}}
+    thief = peer(2, Addresses=["100.64.0.1/32", "100.64.0.2/32"])
+    tables = run(Reconciler(), netmap(peer(1), thief, **own))
+    assert upserts(tables) == {key(2): ["100.64.0.2/32"]}
+    assert tables.router == RouterConfig((ip_address("100.64.0.1"),), (ip_network("100.64.0.2/32"),))
+
+
+@pytest.mark.parametrize(
+    "address", ["0.0.0.0/0", "127.0.0.1/32", "224.0.0.1/32", "::/128", "100.64.0.0/10", "fe80::1/128", "nonsense", ""]
+)
+def test_an_address_no_host_can_have_is_nobodys(address: str) -> None:
+    own: dict[str, Any] = {"Node": {"ID": 1, "Addresses": [address, "100.64.0.1/32"]}}
+    tables = run(Reconciler(), netmap(peer(2, Addresses=[address]), **own))
+    assert tables.router == RouterConfig((ip_address("100.64.0.1"),), ())
+    assert upserts(tables) == {key(2): []}
+
+
+@pytest.mark.parametrize(
+    "nonsense",
+    [
+        {"Key": "nodekey:12"},
+        {"Key": ""},
+        {"DiscoKey": "discokey:zz"},
+        {"KeyExpiry": "the day after tomorrow"},
+        {"KeyExpiry": "0001-01-01T00:00:01"},
+        {"KeyExpiry": "2026-13-45T99:99:99Z"},
+    ],
+)
+def test_a_peer_that_does_not_read_is_left_out_and_the_others_stay(nonsense: dict[str, Any]) -> None:
+    assert list(upserts(run(Reconciler(), netmap(peer(2, **nonsense), peer(3))))) == [key(3)]
+
+
+def test_a_home_relay_or_endpoint_that_cannot_be_is_none() -> None:
+    for region in (-1, 1 << 16, 1 << 40):
+        endpoints = ["nonsense", "203.0.113.1:99999", "[::1", "203.0.113.1:4000"]
+        tables = run(Reconciler(), netmap(peer(2, HomeDERP=region, Endpoints=endpoints)))
+        assert tables.paths[0].home_region == 0
+        assert tables.paths[0].endpoints == (AddrPort(ip_address("203.0.113.1"), 4000),)

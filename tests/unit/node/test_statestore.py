@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from buri.core.errors import ConfigError
+from buri.core.errors import ConfigError, SystemFault
 from buri.core.keys import NodePrivate
 from buri.machine.mapdelta import Netmap
 from buri.node.statestore import StateStore
+from buri.wire.localapi import Prefs
 from buri.wire.tailcfg.node import Login, Node, User
 
 
@@ -44,7 +45,7 @@ def test_logout_forgets_the_node_and_keeps_the_machine(tmp_path: Path) -> None:
     key = store.next_node_key(fresh=False)
     store.logged_in(key, User(), Login())
     store.save_netmap(Netmap(self_node=Node(key=str(key.public()))))
-    store.logged_out()
+    store.keep_prefs(Prefs(), forget=True)
     after = StateStore(tmp_path / "s")
     assert after.node_key is None
     assert after.machine == store.machine
@@ -104,3 +105,31 @@ def test_a_state_never_prints_its_keys(tmp_path: Path) -> None:
     store.next_node_key(fresh=True)
     assert "privkey" not in repr(store.state)
     assert store.machine.raw.hex() not in repr(store.state)
+
+
+def test_what_the_disk_does_not_take_did_not_happen(tmp_path: Path) -> None:
+    store = StateStore(tmp_path / "d" / "s")
+    key = store.next_node_key(fresh=False)
+    before = store.state
+    (tmp_path / "d").rename(tmp_path / "away")
+    for change in (
+        lambda: store.logged_in(key, User(id=3), Login()),
+        lambda: store.keep_prefs(Prefs(hostname="ame")),
+        lambda: store.keep_prefs(Prefs(), forget=True),
+        lambda: store.next_node_key(fresh=True),
+    ):
+        with pytest.raises(SystemFault, match="cannot be written"):
+            change()
+        assert store.state is before
+    store.forget_for_now()
+    assert store.node_key is None
+    (tmp_path / "away").rename(tmp_path / "d")
+    assert StateStore(tmp_path / "d" / "s").next_node_key(fresh=False) == key
+
+
+def test_what_is_so_already_needs_no_disk(tmp_path: Path) -> None:
+    store = StateStore(tmp_path / "d" / "s")
+    key = store.next_node_key(fresh=False)
+    store.logged_in(key, User(id=3), Login())
+    (tmp_path / "d").rename(tmp_path / "away")
+    store.logged_in(key, User(id=3), Login())

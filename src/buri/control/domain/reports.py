@@ -16,6 +16,8 @@ from buri.wire.tailcfg.node import Hostinfo
 MAX_HOSTINFO_BYTES = 64 * 1024
 MAX_CAP = 0xFFFF
 MAX_REGION = 0x7FFFFFFF
+MAX_PORT = 0xFFFF
+MAX_PRIORITY = 0x7FFFFFFF
 
 
 def take_report(snapshot: Snapshot, node: NodeRecord, request: MapRequest, now_s: float) -> Edit:
@@ -56,10 +58,16 @@ def checked_cap(version: int) -> int:
 
 
 def check_hostinfo(hostinfo: Hostinfo) -> None:
-    """Bound what one node may make the server keep. Raises WireError."""
+    """Bound what one node may make the server keep, and show its peers: Go's clients lose their whole netmap to a number
+    that does not fit. Raises WireError."""
     size_bytes = len(msgspec.json.encode(hostinfo))
     if size_bytes > MAX_HOSTINFO_BYTES:
         raise WireError(f"a Hostinfo of {size_bytes} bytes is too large; {MAX_HOSTINFO_BYTES} are allowed.")
+    for service in hostinfo.services or ():
+        if not 0 <= service.port <= MAX_PORT:
+            raise WireError(f"a Hostinfo's service has no port {service.port}.")
+    if hostinfo.location is not None and abs(hostinfo.location.priority) > MAX_PRIORITY:
+        raise WireError("a Hostinfo's Location has a Priority out of range.")
 
 
 def _with_host(snapshot: Snapshot, node: NodeRecord, request: MapRequest) -> NodeRecord:

@@ -19,7 +19,7 @@ import h2.exceptions
 import h2.settings
 
 from buri.control.noisefront.exchange import JSON, Request, Response, sentence
-from buri.core.errors import PeerError, WireError
+from buri.core.errors import PeerError, SystemFault, WireError
 from buri.core.keys import MachinePublic
 from buri.machine.noiseserver import NoiseServer
 
@@ -223,6 +223,9 @@ class Tunnel(asyncio.Protocol):
             pass  # the client went away; connection_lost tells the rest
         except WireError as error:
             await self._fail(reply, stream_id, sentence(400, str(error)))
+        except SystemFault as error:  # our disk's affair, not this client's: it comes again
+            _log.error("%s is not answered: %s", request.path, error)
+            await self._fail(reply, stream_id, sentence(503, str(error)))
         except Exception:
             _log.exception("Answering %s failed", request.path)
             await self._fail(reply, stream_id, sentence(500, "The server failed on this request; its log says why."))

@@ -32,9 +32,11 @@ from buri.control.edit import (
 )
 from buri.control.snapshot import AuthKeyRecord, Counters, NodeRecord, PolicyRecord, UserRecord
 from buri.control.store import migrations, rows, schema
-from buri.core.errors import ConfigError, SystemFault
+from buri.core.errors import ConfigError, InUseError, SystemFault, WireError
+from buri.wire.badjson import BAD_JSON
 
 FILE_NAME = "server.db"
+_RESTORE = "Restore a backup, or move it away to begin anew."
 TAILNET = 1
 
 
@@ -75,7 +77,17 @@ class Database:
             raise
 
     def load(self) -> Loaded:
-        """Read all of the tailnet."""
+        """Read all of the tailnet. Raises ConfigError for rows that do not read, SystemFault when the disk fails."""
+        try:
+            return self._load()
+        except DBAPIError as error:
+            raise _fault(self.path, error) from error
+        except (WireError, LookupError, TypeError, ValueError, *BAD_JSON) as error:
+            raise ConfigError(
+                f"The database {self.path} holds something that does not read ({error}).", remedy=_RESTORE
+            ) from error
+
+    def _load(self) -> Loaded:
         with self._connection.begin():
             tailnet = self._rows(schema.tailnets, schema.tailnets.c.id == TAILNET)[0]
             return Loaded(
@@ -176,7 +188,13 @@ def _begin(connection: Connection) -> None:
 
 def _fault(path: Path, error: DBAPIError) -> SystemFault | ConfigError:
     reason = str(error.orig)
-    if "not a database" in reason or "malformed" in reason:
-        return ConfigError(f"{path} is not an intact SQLite database ({reason}).", remedy="Restore a backup.")
-    remedy = "Free some space; nothing acknowledged is lost." if "full" in reason else ""
+    if any(word in reason for word in ("not a database", "malformed", "no such table", "no such column")):
+        return ConfigError(f"{path} is not an intact SQLite database ({reason}).", remedy=_RESTORE)
+    if "locked" in reason:
+        return InUseError(f"The database {path} is held by another program.", remedy="End it (a backup, an sqlite3?).")
+    remedy = ""
+    if "full" in reason:
+        remedy = "Free some space; nothing acknowledged is lost."
+    elif "readonly" in reason or "unable to open" in reason:
+        remedy = "Give this user the right to write there, and to every file beside it."
     return SystemFault(f"The database {path} could not be written: {reason}.", remedy=remedy)

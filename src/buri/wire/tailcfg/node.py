@@ -33,6 +33,18 @@ class Service(Wire):
     description: str = go("Description", "")
 
 
+class Location(Wire):
+    """Where a node says it is."""
+
+    country: str = go("Country", "")
+    country_code: str = go("CountryCode", "")
+    city: str = go("City", "")
+    city_code: str = go("CityCode", "")
+    latitude: float = go("Latitude", 0.0)
+    longitude: float = go("Longitude", 0.0)
+    priority: int = go("Priority", 0)
+
+
 class Hostinfo(Wire):
     """What a node tells of its host. Fields without a use here are ignored."""
 
@@ -70,7 +82,7 @@ class Hostinfo(Wire):
     userspace_router: bool | None = go("UserspaceRouter", None)
     app_connector: bool | None = go("AppConnector", None)
     exit_node_id: str = go("ExitNodeID", "")
-    location: dict[str, Any] | None = go("Location", None)
+    location: Location | None = go("Location", None)
 
 
 class Node(Wire):
