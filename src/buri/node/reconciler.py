@@ -88,7 +88,7 @@ class Reconciler:
             if tables.expiry_s:
                 expiries.append(tables.expiry_s)
         self._parsed = parsed
-        own_key = _key_of(netmap.self_node)
+        own_key = key_of(netmap.self_node)
         if not _is_sound(peers, own_key, own):
             peers = without_strife(peers, own_key, own)
         rules = netmap.filter_rules()
@@ -178,7 +178,8 @@ def _is_sound(peers: list[PeerTables], own_key: NodePublic | None, own: tuple[IP
     )
 
 
-def _key_of(node: Node) -> NodePublic | None:
+def key_of(node: Node) -> NodePublic | None:
+    """A node's key, None when it does not read: such a node is nobody."""
     try:
         return NodePublic.parse(node.key)
     except WireError:

@@ -12,7 +12,7 @@ from buri.machine.netcheck import NetReport
 from buri.machine.paths.values import PathInfo
 from buri.node import hostinfo
 from buri.node.agent import Agent
-from buri.node.reconciler import addresses_of, is_expired
+from buri.node.reconciler import addresses_of, is_expired, key_of
 from buri.wire.localapi import NetcheckReport, PeerStatus, Status, TailnetStatus
 from buri.wire.tailcfg.base import ZERO_TIME, format_time
 from buri.wire.tailcfg.derpmap import DERPMap
@@ -45,7 +45,8 @@ def status(agent: Agent, *, peers: bool = True) -> Status:
     shown.user = {netmap.self_node.user: user_of(netmap, netmap.self_node)}
     if peers:
         stats = {found.key: found for found in agent.underlay.engine.stats().peers}
-        shown.peer = {node.key: _peer(agent, netmap, node, stats) for node in netmap.peers.values()}
+        keyed = ((node, key_of(node)) for node in netmap.peers.values())
+        shown.peer = {node.key: _peer(agent, netmap, node, key, stats) for node, key in keyed if key is not None}
         shown.user |= netmap.users
     return shown
 
@@ -124,10 +125,11 @@ def _node(netmap: Netmap, node: Node, server_wall_s: float) -> PeerStatus:
     )
 
 
-def _peer(agent: Agent, netmap: Netmap, node: Node, stats: dict[NodePublic, port.PeerStats]) -> PeerStatus:
+def _peer(
+    agent: Agent, netmap: Netmap, node: Node, key: NodePublic, stats: dict[NodePublic, port.PeerStats]
+) -> PeerStatus:
     shown = _node(netmap, node, agent.server_wall_s())
     shown.addrs = node.endpoints
-    key = NodePublic.parse(node.key) if node.key else NodePublic.zero()
     path: PathInfo | None = agent.underlay.path_info(key)
     if path is not None:
         shown.in_magic_sock = True

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from typing import Self
 
 from buri.testing.lab import Home, Host, LabError, Process
 
@@ -55,6 +56,34 @@ if command:
     program.kill()
 print(sent)
 """
+_ECHO = """
+import socket, sys
+s = socket.create_server((sys.argv[1], int(sys.argv[2])))
+print("ready", flush=True)
+while True:
+    c, _ = s.accept()
+    with c:
+        while data := c.recv(65536): c.sendall(data)
+"""
+_TALK = """
+import random, socket, sys, time
+s = socket.create_connection((sys.argv[1], int(sys.argv[2])), timeout=float(sys.argv[3]))
+blocks, longest = 0, 0.0
+while True:
+    sent = random.randbytes(16384)
+    began = time.monotonic()
+    s.sendall(sent)
+    got = b""
+    while len(got) < len(sent):
+        more = s.recv(65536)
+        assert more, "the connection ended"
+        got += more
+    assert got == sent, "the bytes that came back are not the bytes that were sent"
+    longest = max(longest, time.monotonic() - began)
+    blocks += 1
+    if blocks % 10 == 0: print(blocks, "blocks came back, the slowest after", round(longest * 1000), "ms", flush=True)
+    time.sleep(0.02)
+"""
 
 
 def start_sink(host: Host, address: str, port: int) -> Process:
@@ -87,6 +116,38 @@ def send_checked(
     )  # fmt: skip
     if done.returncode != 0:
         raise LabError(f"{size_bytes} bytes from {host.name} to {address} did not arrive whole: {done.stderr[-400:]}")
+
+
+class Talk:
+    """One TCP connection from a host to another for as long as the `with` block lasts, every byte checked both ways.
+
+    A silence of `patience_s`, a wrong byte or an end of the connection ends it: the next `goes_on` raises LabError.
+    """
+
+    def __init__(self, source: Host, target: Host, address: str, port: int, *, patience_s: float = 5.0) -> None:
+        self._echo = target.start(f"echo-{port}", sys.executable, "-c", _ECHO, address, str(port))
+        self._echo.expect("ready")
+        words = ("-c", _TALK, address, str(port), str(patience_s))
+        self._process = source.start(f"talk-{port}", sys.executable, *words)
+        self.goes_on()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.stop()
+        self._echo.stop()
+
+    def goes_on(self) -> str:
+        """Wait until more has come back from now on; returns how much, and how long the slowest took."""
+        start = len(self._process.lines)
+        return self._process.expect("blocks came back.*", start=start).group(0)
+
+    @property
+    def blocks(self) -> int:
+        """How many blocks of 16 KiB have come back so far, to the ten."""
+        counts = [line.split()[0] for line in self._process.lines if "blocks came back" in line]
+        return int(counts[-1]) if counts else 0
 
 
 def block_udp(homes: tuple[Home, Home], *, on: bool) -> None:

@@ -3,7 +3,7 @@ from __future__ import annotations
 from ipaddress import IPv4Address, IPv6Address
 
 from buri.core.addresses import AddrPort
-from buri.machine.relayaddresses import derp_port, hosts_to_resolve, node_addresses, stun_address
+from buri.machine.relayaddresses import derp_port, hosts_to_resolve, node_addresses, stun_address, usable
 from buri.wire.tailcfg.derpmap import DERPMap, DERPNode, DERPRegion
 
 FOUND = {"relay.example": (IPv4Address("192.0.2.1"), IPv6Address("2001:db8::1"))}
@@ -51,3 +51,29 @@ def test_the_default_port_is_https() -> None:
 
 def derp_map(*nodes: DERPNode) -> DERPMap:
     return DERPMap(regions={1: DERPRegion(region_id=1, nodes=list(nodes)), 2: None})
+
+
+def test_of_a_map_only_what_can_be_is_used() -> None:
+    good = DERPNode(host_name="relay.example", derp_port=8443, stun_port=-1)
+    for bad in (
+        DERPNode(host_name="relay.example", derp_port=70_000),
+        DERPNode(host_name="relay.example", stun_port=-2),
+        DERPNode(host_name=""),
+        DERPNode(host_name=".example"),
+        DERPNode(host_name="a" * 64 + ".example"),
+        DERPNode(host_name="relay.example\0"),
+        DERPNode(host_name="a." * 130),
+    ):
+        regions = usable(derp_map(bad, good)).regions or {}
+        assert [region.nodes for region in regions.values() if region is not None] == [[good]]
+    sound = DERPMap(regions={1: DERPRegion(region_id=1, nodes=[good])})
+    assert usable(sound) is sound
+
+
+def test_a_region_under_another_s_number_or_past_all_numbers_is_left_out() -> None:
+    node = DERPNode(host_name="203.0.113.7")
+    regions: dict[int, DERPRegion | None] = {
+        key: DERPRegion(region_id=number, nodes=[node])
+        for key, number in ((1, 1), (2, 3), (0, 0), (-4, -4), (1 << 16, 1 << 16))
+    }
+    assert list(usable(DERPMap(regions=regions | {7: None})).regions or {}) == [1]

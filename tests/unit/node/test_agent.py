@@ -399,7 +399,7 @@ def test_a_full_disk_stops_neither_a_reconnect_nor_a_logout(tmp_path: Path) -> N
         with pytest.raises(SystemFault, match="cannot be written"):
             bench.agent.set_prefs(Prefs(control_url="http://elsewhere.test"))
         assert bench.agent.prefs == before
-        assert bench.agent.node_key is not None
+        assert store.node_key is not None
         await bench.agent.log_out()
         assert bench.agent.node_key is None
         assert states(bench)[-1] == "NeedsLogin"

@@ -225,7 +225,8 @@ class Tunnel(asyncio.Protocol):
             await self._fail(reply, stream_id, sentence(400, str(error)))
         except SystemFault as error:  # our disk's affair, not this client's: it comes again
             _log.error("%s is not answered: %s", request.path, error)
-            await self._fail(reply, stream_id, sentence(503, str(error)))
+            text = "The server's own system is in trouble; its log says which. Nothing was changed."
+            await self._fail(reply, stream_id, sentence(503, text))
         except Exception:
             _log.exception("Answering %s failed", request.path)
             await self._fail(reply, stream_id, sentence(500, "The server failed on this request; its log says why."))

@@ -22,8 +22,19 @@ from buri.wire.tailcfg.node import NetInfo
         {"hostinfo": {"NetInfo": {"PreferredDERP": 10**30}}},
         {"hostinfo": {"NetInfo": {"PreferredDERP": -5}}},
         {"hostinfo": {"OSVersion": "x" * 70_000}},
+        {"hostinfo": {"Services": [{"Proto": "tcp", "Port": 70_000}]}},
+        {"hostinfo": {"Location": {"Priority": 10**30}}},
     ],
-    ids=["huge version", "negative version", "no key", "huge region", "negative region", "huge host"],
+    ids=[
+        "huge version",
+        "negative version",
+        "no key",
+        "huge region",
+        "negative region",
+        "huge host",
+        "a port that would break Go's clients",
+        "a number that would break Go's clients",
+    ],
 )
 def test_an_absurd_report_is_refused_and_harms_nothing(fields: dict[str, Any]) -> None:
     async def scenario() -> None:

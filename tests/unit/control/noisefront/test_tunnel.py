@@ -20,7 +20,7 @@ from buri.control.noisefront.listener import NoiseFront
 from buri.control.noisefront.machineroutes import MachineRoutes
 from buri.control.noisefront.tunnel import MAX_BODY_BYTES, MAX_STREAMS, MachineHandler, Reply
 from buri.core.addresses import AddrPort
-from buri.core.errors import WireError
+from buri.core.errors import SystemFault, WireError
 from buri.core.keys import MachinePrivate, MachinePublic
 from buri.machine.noiseclient import NoiseClient
 from buri.testing.controlworld import World
@@ -260,6 +260,8 @@ async def test_errors_are_answered_by_their_kind(caplog: pytest.LogCaptureFixtur
     async def fails(_machine: MachinePublic, request: Request, reply: Reply) -> None:
         if request.path == "/wire":
             raise WireError("It does not parse.")
+        if request.path == "/disk":
+            raise SystemFault("The database /srv/server.db could not be written: disk full.")
         if request.path == "/late":
             reply.begin()
             await reply.write(b"begun")
@@ -267,6 +269,10 @@ async def test_errors_are_answered_by_their_kind(caplog: pytest.LogCaptureFixtur
 
     async with session(fails) as client:
         assert await client.answer(client.ask("/wire")) == (400, b"It does not parse.\n")
+        status, body = await client.answer(client.ask("/disk"))
+        assert (status, b"Nothing was changed" in body, b"/srv" in body) == (503, True, False)
+        assert "disk full" in caplog.text
+        assert "Traceback" not in caplog.text
         status, body = await client.answer(client.ask("/bug"))
         assert (status, b"secret" in body) == (500, False)
         late = client.ask("/late")
@@ -292,6 +298,18 @@ async def test_what_does_not_parse_is_answered_with_the_place(path: str, body: b
         status, said = await client.answer(client.ask(path, body))
         assert status == 400, said
         assert place in said
+
+
+@in_loop
+async def test_json_without_an_end_of_nesting_is_answered_like_any_other_nonsense(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with session(MachineRoutes(World().coordinator).handle) as client:
+        for path in ("/machine/register", "/machine/map"):
+            status, said = await client.answer(client.ask(path, b'{"Unknown":' + b"[" * 8_000))
+            assert status == 400, said
+            assert b"does not parse" in said
+    assert "Traceback" not in caplog.text
 
 
 @in_loop

@@ -272,3 +272,69 @@ def test_a_full_disk_is_one_sentence_and_no_loss(tmp_path: Path) -> None:
     database.commit(many)
     assert (len(database.load().nodes), len(database.load().users)) == (199, 1)
     database.close()
+
+
+def spoil(path: Path, statement: str) -> None:
+    with sqlite3.connect(path) as connection:
+        connection.execute(statement)
+    connection.close()
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE nodes SET hostinfo = 'no json'",
+        "UPDATE nodes SET machine = x'00'",
+        "UPDATE nodes SET endpoints = '[\"nowhere\"]'",
+        "DELETE FROM tailnets",
+        "DROP TABLE nodes",
+    ],
+)
+def test_a_database_whose_rows_do_not_read_is_refused_in_one_sentence(tmp_path: Path, statement: str) -> None:
+    database = Database(tmp_path / FILE_NAME)
+    database.commit([PutUser(ALICE), PutNode(node())])
+    database.close()
+    spoil(tmp_path / FILE_NAME, statement)
+    before = (tmp_path / FILE_NAME).read_bytes()
+
+    async def start() -> None:
+        await Coordinator.open(tmp_path, Settings(url="http://localhost:8080"), derp_map(900))
+
+    with pytest.raises(ConfigError, match=r"server\.db") as refusal:
+        asyncio.run(start())
+    assert "Restore a backup" in refusal.value.remedy
+    assert (tmp_path / FILE_NAME).read_bytes() == before
+    StateLock(tmp_path).close()
+
+
+def test_pages_that_are_overwritten_are_named_damage(tmp_path: Path) -> None:
+    database = Database(tmp_path / FILE_NAME)
+    database.commit([PutUser(ALICE), *(PutNode(node(number)) for number in range(1, 200))])
+    database.close()
+    damaged = bytearray((tmp_path / FILE_NAME).read_bytes())
+    damaged[4096:] = b"\xa5" * (len(damaged) - 4096)
+    (tmp_path / FILE_NAME).write_bytes(damaged)
+    with pytest.raises(ConfigError, match="not an intact SQLite database"):
+        Database(tmp_path / FILE_NAME).load()
+
+
+class Impatient(Database):
+    """Does not wait for a lock, so that the test need not."""
+
+    def hurry(self) -> None:
+        self._connection.exec_driver_sql("PRAGMA busy_timeout=0").close()
+        self._connection.rollback()
+
+
+def test_a_database_that_another_program_holds_is_said_and_written_to_once_it_is_free(tmp_path: Path) -> None:
+    database = Impatient(tmp_path / FILE_NAME)
+    database.hurry()
+    holder = sqlite3.connect(tmp_path / FILE_NAME, isolation_level=None)
+    holder.execute("BEGIN IMMEDIATE")
+    with pytest.raises(InUseError, match="held by another program"):
+        database.commit([PutUser(ALICE)])
+    holder.execute("ROLLBACK")
+    database.commit([PutUser(ALICE)])
+    assert database.load().users == [ALICE]
+    holder.close()
+    database.close()
