@@ -1,4 +1,4 @@
-"""`buri admin`: users, nodes and keys of the control server on this machine, over its admin socket."""
+"""`buri admin`: users, nodes, keys and policy of the control server on this machine, over its admin socket."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from buri.cli import admin_nodes, admin_preauthkeys, admin_users
+from buri.cli import admin_nodes, admin_policy, admin_preauthkeys, admin_users
 from buri.cli.admin_client import DEFAULT_STATE_DIR, Client
 from buri.wire.adminapi import SOCKET_NAME
 
@@ -32,6 +32,7 @@ def command(context: click.Context, state_dir: Path, socket_path: Path | None) -
       sudo buri admin users create alice
       sudo buri admin preauthkeys create --user alice
       sudo buri admin nodes list
+      sudo buri admin policy edit
     """
     context.obj = Client(socket_path or state_dir / SOCKET_NAME)
 
@@ -39,3 +40,4 @@ def command(context: click.Context, state_dir: Path, socket_path: Path | None) -
 command.add_command(admin_users.group)
 command.add_command(admin_nodes.group)
 command.add_command(admin_preauthkeys.group)
+command.add_command(admin_policy.group)

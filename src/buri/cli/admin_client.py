@@ -20,11 +20,12 @@ _MAX_SUN_PATH = 100
 
 
 class Refused(BuriError):
-    """The server's own error, with its exit code."""
+    """The server's own error, with its exit code; `faults` are the places when it is about a text."""
 
     def __init__(self, failure: adminapi.Failure) -> None:
         super().__init__(failure.message, remedy=failure.remedy)
         self.exit_code = failure.exit_code
+        self.faults = failure.faults
 
 
 class Client:

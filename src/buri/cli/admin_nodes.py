@@ -116,6 +116,20 @@ def rename(context: click.Context, node: str, name: str) -> None:
     click.echo(f"Node {row.id} is now {row.fqdn}.")
 
 
+@group.command("tag")
+@click.argument("node")
+@click.argument("tags", nargs=-1, required=True)
+@click.pass_context
+def tag(context: click.Context, node: str, tags: tuple[str, ...]) -> None:
+    """Let NODE belong to TAGS (those it had are replaced) instead of a person. Its key then never expires.
+
+    \b
+    Example: buri admin nodes tag 3 tag:web tag:prod
+    """
+    row = client(context).ask(adminapi.TagNode(node=node, tags=list(tags)), adminapi.NodeRow)
+    click.echo(f"Node {row.id} ({row.name}) is {', '.join(row.tags)} now.")
+
+
 @group.command("expire")
 @click.argument("node")
 @click.option("--in", "after_s", type=duration, default="0", help="Not now but after this time (90m, 30d).")

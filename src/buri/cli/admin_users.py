@@ -39,8 +39,8 @@ def list_users(context: click.Context, as_json: bool) -> None:
         print_json(rows)
         return
     print_table(
-        ("ID", "NAME", "DISPLAY NAME", "NODES", "CREATED"),
-        [(row.id, row.name, row.display_name, row.nodes, short_time(row.created)) for row in rows],
+        ("ID", "NAME", "DISPLAY NAME", "ROLE", "NODES", "CREATED"),
+        [(row.id, row.name, row.display_name, row.role, row.nodes, short_time(row.created)) for row in rows],
         empty="No users yet. Create one: buri admin users create NAME",
     )
 
@@ -57,6 +57,22 @@ def rename(context: click.Context, user: str, name: str) -> None:
     """
     row = client(context).ask(adminapi.RenameUser(user=user, name=name), adminapi.UserRow)
     click.echo(f"User {row.id} is now called {row.name}.")
+
+
+@group.command("role")
+@click.argument("user")
+@click.argument("role")
+@click.pass_context
+def role(context: click.Context, user: str, role: str) -> None:
+    """Give USER a ROLE: owner, admin, it-admin, network-admin, billing-admin, auditor or member.
+
+    A policy asks for it (autogroup:admin and its like); it gives no right on this server yet.
+
+    \b
+    Example: buri admin users role bob admin
+    """
+    row = client(context).ask(adminapi.GrantRole(user=user, role=role), adminapi.UserRow)
+    click.echo(f"User {row.name} is {row.role} now.")
 
 
 @group.command("delete")

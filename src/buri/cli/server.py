@@ -25,6 +25,7 @@ Each option is also a variable BURI_SERVER_… (BURI_SERVER_LISTEN, BURI_SERVER_
 @click.option("--no-relay", is_flag=True, default=None, help="Control alone; relays come from --derp-map.")
 @click.option("--derp-map", metavar="FILE", help="Regions to add, as a tailcfg.DERPMap in JSON.")
 @click.option("--base-domain", metavar="NAME", help="Names of nodes end in this [buri.internal].")
+@click.option("--policy", metavar="FILE", help="Who may reach what; read again when it changes.")
 def command(**flags: str | bool | None) -> None:
     """Run the control server: it knows the nodes, gives them addresses and names, and tells each of the others.
 

@@ -58,6 +58,18 @@ class Admin:
         await self._ledger.enter(accounts.delete_user(self._ledger.head, user))
         return user
 
+    async def grant_role(self, name_or_id: str, role: str) -> UserRecord:
+        """Make a user owner, admin, …: what the policy's autogroups ask for."""
+        user = accounts.find_user(self._ledger.head, name_or_id)
+        edit, changed = accounts.grant_role(self._ledger.head, user, role)
+        await self._ledger.enter(edit)
+        return changed
+
+    async def tag_node(self, name_or_id: str, tags: Sequence[str]) -> NodeRecord:
+        """Let a node belong to tags instead of a person; its key then never expires. Raises ConfigError."""
+        node = accounts.find_node(self._ledger.head, name_or_id)
+        return await self._put(accounts.tagged(node, tags))
+
     def node(self, name_or_id: str) -> NodeRecord:
         return accounts.find_node(self._ledger.snapshot, name_or_id)
 

@@ -36,6 +36,7 @@ class ServerFlags(msgspec.Struct, frozen=True):
     no_relay: bool | None = None
     derp_map: str | None = None
     base_domain: str | None = None
+    policy: str | None = None
 
 
 class ServerConfig(msgspec.Struct, frozen=True):
@@ -50,6 +51,7 @@ class ServerConfig(msgspec.Struct, frozen=True):
     relay: bool
     derp_map: Path | None
     base_domain: str | None
+    policy: Path | None = None
 
     @property
     def tls(self) -> bool:
@@ -96,6 +98,7 @@ def resolve(flags: ServerFlags, environment: Mapping[str, str]) -> ServerConfig:
         relay=relay,
         derp_map=Path(derp_map) if derp_map else None,
         base_domain=text("base_domain"),
+        policy=Path(policy) if (policy := text("policy")) else None,
     )
 
 

@@ -17,6 +17,7 @@ from buri.control.edit import Edit
 from buri.control.ledger import CommitLog, Ledger
 from buri.control.mapper.streams import Mapper, Stream
 from buri.control.mapservice import MapService
+from buri.control.policies import Policies
 from buri.control.presence import Presence
 from buri.control.registrar import Registrar
 from buri.control.service import PendingLogin
@@ -62,6 +63,7 @@ class Coordinator:
         self.ledger.subscribe(self._note_keys)
         self._registrar = Registrar(self.ledger, clock, settings, entropy)
         self._maps = MapService(self.ledger, self.mapper, clock)
+        self.policies = Policies(self.ledger, clock, lambda: self.mapper.sees.compiled)
         self.admin = Admin(self.ledger, self._registrar, clock, settings, entropy)
         self._presence.start()
 

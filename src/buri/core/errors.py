@@ -60,10 +60,11 @@ class ConfigError(BuriError):
 
 
 class SyntaxPlaceError(ConfigError):
-    """A file is wrong at a place: `line` and `column` count from 1."""
+    """A file is wrong at a place: `line` and `column` count from 1; `reason` is the message without them."""
 
     def __init__(self, message: str, *, line: int, column: int, remedy: str = "") -> None:
         super().__init__(f"line {line}, column {column}: {message}", remedy=remedy)
+        self.reason = message
         self.line = line
         self.column = column
 

@@ -18,12 +18,14 @@ import msgspec
 
 from buri.control.api.adminsocket import AdminSocket
 from buri.control.api.verbs import Verbs
+from buri.control.clock import SystemClock
 from buri.control.config import ServerConfig, ServerFlags, resolve
 from buri.control.coordinator import Coordinator
 from buri.control.derpmap import build_derp_map, read_derp_map
 from buri.control.noisefront.listener import NoiseFront
 from buri.control.noisefront.machineroutes import MachineRoutes
 from buri.control.noisefront.pages import Pages
+from buri.control.policyfile import PolicyFile
 from buri.control.settings import Settings
 from buri.control.store.lock import StateLock
 from buri.core.addresses import AddrPort, IPAddress
@@ -73,16 +75,32 @@ async def _serve(config: ServerConfig) -> None:
             settings = Settings(url=config.url, base_domain=config.base_domain)
         coordinator = await Coordinator.open(config.state_dir, settings, build_derp_map(own, more), lock=lock)
         stack.push_async_callback(coordinator.close)
+        if config.policy is not None:
+            stack.callback((await _follow_policy(config.policy, coordinator)).close)
         key = load_or_make_key(config.state_dir / NOISE_KEY_FILE, MachinePrivate, _NOISE_FORMAT)
         pages = Pages(coordinator, key.public(), config.url, tls=config.tls)
         front = NoiseFront(key, pages.handle, MachineRoutes(coordinator).handle)
         stack.push_async_callback(front.close)
         listening = await _open_doors(config, certificate, coordinator, front, stack)
-        admin = await AdminSocket.open(config.state_dir, Verbs(coordinator.admin))
+        admin = await AdminSocket.open(config.state_dir, Verbs(coordinator.admin, coordinator.policies))
         stack.push_async_callback(admin.close)
         await _greet(config, coordinator, listening)
         await stop.wait()
         _log.info("stopping")
+
+
+async def _follow_policy(path: Path, coordinator: Coordinator) -> PolicyFile:
+    """Take the policy from a file from now on."""
+    readings: set[asyncio.Task[None]] = set()
+
+    def spawn() -> None:
+        reading = asyncio.ensure_future(file.read_again())
+        readings.add(reading)  # the loop itself holds tasks weakly
+        reading.add_done_callback(readings.discard)
+
+    file = PolicyFile(path, coordinator.policies, SystemClock(), spawn)
+    await file.start()
+    return file
 
 
 async def _open_doors(

@@ -174,6 +174,10 @@ class Machine:
         )
         return await self.world.coordinator.register(self.machine, request)
 
+    def advertise(self, *routes: str) -> None:
+        """Offer routes from the next register on."""
+        self.hostinfo = msgspec.structs.replace(self.hostinfo, routable_ips=list(routes))
+
     async def join(self, auth_key: str) -> int:
         """Register by key; the node's id. The refusal is the assertion's message."""
         response = await self.register(auth_key)
@@ -218,6 +222,9 @@ class Netmap:
         self.peers: dict[int, dict[str, Any]] = {}
         self.users: dict[int, dict[str, Any]] = {}
         self.derp_map: dict[str, Any] = {}
+        self.filters: dict[str, Any] = {}
+        self.ssh: dict[str, Any] = {}
+        self.strays = 0  # patches of peers that it was never told of
         self.raw: list[bytes] = []
         self.messages: list[dict[str, Any]] = []
 
@@ -251,6 +258,8 @@ class Netmap:
             return
         self.node = message.get("Node") or self.node
         self.derp_map = message.get("DERPMap") or self.derp_map
+        self.ssh = message.get("SSHPolicy") or self.ssh
+        self._apply_filters(message.get("PacketFilters") or {})
         for user in message.get("UserProfiles") or ():
             self.users[user["ID"]] = user
         if message.get("Peers"):
@@ -258,14 +267,26 @@ class Netmap:
         else:
             self._apply_changes(message)
 
+    def _apply_filters(self, patch: dict[str, Any]) -> None:
+        """Named filters: `"*": null` clears all, a null entry deletes its name."""
+        if "*" in patch:
+            assert patch["*"] is None
+            self.filters = {}
+        for name, rules in patch.items():
+            if rules is None:
+                self.filters.pop(name, None)
+            else:
+                self.filters[name] = rules
+
     def _apply_changes(self, message: dict[str, Any]) -> None:
         for node_id in message.get("PeersRemoved") or ():
-            self.peers.pop(node_id, None)
+            self.strays += self.peers.pop(node_id, None) is None
         for peer in message.get("PeersChanged") or ():
             self.peers[peer["ID"]] = peer
         for patch in message.get("PeersChangedPatch") or ():
             peer = self.peers.get(patch.pop("NodeID"))
             if peer is None:
+                self.strays += 1
                 continue
             for name, value in patch.items():
                 if value is not False and value in (None, 0, []):
@@ -280,4 +301,10 @@ class Netmap:
             if shown.get("Online"):
                 shown.pop("LastSeen", None)
             peers[node_id] = shown
-        return {"node": self.node, "peers": peers, "derp_map": self.derp_map}
+        return {
+            "node": self.node,
+            "peers": peers,
+            "derp_map": self.derp_map,
+            "filters": self.filters,
+            "ssh": self.ssh,
+        }

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import msgspec
 
-MAX_LINE_BYTES = 1 << 20
+MAX_LINE_BYTES = 1 << 23
 MAX_REPLY_BYTES = 1 << 28
 SOCKET_NAME = "admin.sock"
 
@@ -120,6 +120,60 @@ class RevokeAuthKey(_Verb, tag="preauthkeys.revoke"):
     key: str
 
 
+class GrantRole(_Verb, tag="users.role"):
+    """→ UserRow"""
+
+    user: str
+    role: str
+
+
+class TagNode(_Verb, tag="nodes.tag"):
+    """→ NodeRow; the node belongs to these tags from now on, and to no person."""
+
+    node: str
+    tags: list[str]
+
+
+class GetPolicy(_Verb, tag="policy.get"):
+    """→ PolicyText; `version` 0 = the one in force."""
+
+    version: int = 0
+
+
+class ListPolicies(_Verb, tag="policy.history"):
+    """→ list[PolicyRow], oldest first; the last is in force."""
+
+
+class SetPolicy(_Verb, tag="policy.set"):
+    """→ PolicyText; `if_match` is the etag of the policy that the edit began with, "" = whatever is there."""
+
+    text: str
+    author: str = ""
+    if_match: str = ""
+
+
+class CheckPolicy(_Verb, tag="policy.check"):
+    """→ PolicySummary; says whether `text` could be set, `None`: whether the tests of the one in force still pass."""
+
+    text: str | None = None
+
+
+class ExplainPolicy(_Verb, tag="policy.explain"):
+    """→ ExplanationRow; `dst` is a node or an address, `port` 0 = any, `protocol` "" = TCP, UDP, ICMP."""
+
+    src: str
+    dst: str
+    port: int = 0
+    protocol: str = ""
+
+
+class DiffPolicy(_Verb, tag="policy.diff"):
+    """→ list[PairRow]: what `text`, were it in force, would give and take."""
+
+    text: str
+
+
+PolicyRequest = GetPolicy | ListPolicies | SetPolicy | CheckPolicy | ExplainPolicy | DiffPolicy
 Request = (
     ListUsers
     | CreateUser
@@ -137,6 +191,9 @@ Request = (
     | CreateAuthKey
     | ListAuthKeys
     | RevokeAuthKey
+    | GrantRole
+    | TagNode
+    | PolicyRequest
 )
 
 
@@ -146,6 +203,7 @@ class UserRow(msgspec.Struct, kw_only=True):
     display_name: str
     created: str
     nodes: int
+    role: str = "member"
 
 
 class NodeRow(msgspec.Struct, kw_only=True):
@@ -203,12 +261,74 @@ class NewAuthKey(AuthKeyRow, kw_only=True):
     key: str
 
 
-class Failure(msgspec.Struct):
-    """An error of core.errors in transit."""
+class PolicyRow(msgspec.Struct, kw_only=True):
+    """One version of the policy. `version` 0: the default, which nobody set."""
+
+    version: int
+    etag: str
+    author: str
+    created: str
+
+
+class PolicyText(PolicyRow, kw_only=True):
+    """With its text; `file` is where the server takes it from, "" = nowhere but `policy.set`."""
+
+    text: str
+    file: str = ""
+
+
+class PolicySummary(msgspec.Struct, kw_only=True):
+    """What a sound policy holds; `rules` -1: it has none, and so allows everything."""
+
+    rules: int
+    ssh_rules: int
+    tests: int
+    nodes: int
+
+
+class RulePlace(msgspec.Struct, kw_only=True):
+    """A rule and where it stands; `line` 0: the policy has no rules."""
+
+    name: str
+    line: int
+    text: str
+
+
+class ExplanationRow(msgspec.Struct, kw_only=True):
+    """`sentence` says it all for a person. Denied: `nearest` is the rule that almost allows it, `lack` what it lacks."""
+
+    allowed: bool
+    sentence: str
+    rules: list[RulePlace]
+    nearest: RulePlace | None
+    lack: str
+    notes: list[str]
+
+
+class PairRow(msgspec.Struct, kw_only=True):
+    """What one node gains and loses towards another, as "tcp 22,80-443"."""
+
+    src: str
+    dst: str
+    gained: str
+    lost: str
+
+
+class Fault(msgspec.Struct, kw_only=True):
+    """What is wrong at one place of a text."""
+
+    line: int
+    column: int
+    message: str
+
+
+class Failure(msgspec.Struct, omit_defaults=True):
+    """An error of core.errors in transit; `faults` when it is about a text."""
 
     message: str
     remedy: str
     exit_code: int
+    faults: list[Fault] = []
 
 
 class Reply(msgspec.Struct, omit_defaults=True):

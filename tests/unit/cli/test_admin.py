@@ -51,7 +51,7 @@ def at_the_desk(state: Path, script: Script) -> World:
     async def scenario() -> World:
         world = World()
         state.mkdir(parents=True, exist_ok=True)
-        socket = await AdminSocket.open(state, Verbs(world.admin))
+        socket = await AdminSocket.open(state, Verbs(world.admin, world.coordinator.policies))
         try:
             await script(Desk(world, state))
         finally:
@@ -72,7 +72,7 @@ def test_users(tmp_path: Path) -> None:
         (row,) = json.loads(await desk.run("users", "list", "--json"))
         assert (row["id"], row["name"], row["display_name"], row["nodes"]) == (1, "bob", "Alice A.", 0)
         table = (await desk.run("users", "list")).splitlines()
-        assert table[0].split() == ["ID", "NAME", "DISPLAY", "NAME", "NODES", "CREATED"]
+        assert table[0].split() == ["ID", "NAME", "DISPLAY", "NAME", "ROLE", "NODES", "CREATED"]
         await desk.world.machine().join(await desk.world.auth_key("bob"))
         assert "still has 1 node" in str(await desk.refusal("users", "delete", "bob"))
         await desk.run("nodes", "delete", "1")

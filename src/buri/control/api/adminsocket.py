@@ -16,7 +16,8 @@ from pathlib import Path
 import msgspec
 
 from buri.control.api.verbs import Verbs
-from buri.core.errors import BuriError, InternalError, NotPermittedError, SystemFault
+from buri.core.errors import BuriError, InternalError, NotPermittedError, SyntaxPlaceError, SystemFault
+from buri.policy.problems import PolicyError
 from buri.wire import adminapi
 from buri.wire.badjson import BAD_JSON
 
@@ -129,7 +130,16 @@ async def _answer(line: bytes, verbs: Verbs) -> adminapi.Reply:
 
 
 def _failed(error: BuriError) -> adminapi.Reply:
-    return adminapi.Reply(error=adminapi.Failure(error.message, error.remedy, error.exit_code))
+    return adminapi.Reply(error=adminapi.Failure(error.message, error.remedy, error.exit_code, _faults(error)))
+
+
+def _faults(error: BuriError) -> list[adminapi.Fault]:
+    """The places of an error about a text."""
+    if isinstance(error, SyntaxPlaceError):
+        return [adminapi.Fault(line=error.line, column=error.column, message=error.reason)]
+    if isinstance(error, PolicyError):
+        return [adminapi.Fault(line=p.line, column=p.column, message=p.message) for p in error.problems]
+    return []
 
 
 def _encoded(reply: adminapi.Reply) -> bytes:

@@ -26,7 +26,12 @@ def user_row(snapshot: Snapshot, user: UserRecord) -> UserRow:
 
 def _user_row(user: UserRecord, nodes: int) -> UserRow:
     return UserRow(
-        id=user.id, name=user.name, display_name=user.display_name, created=moment(user.created_s), nodes=nodes
+        id=user.id,
+        name=user.name,
+        display_name=user.display_name,
+        created=moment(user.created_s),
+        nodes=nodes,
+        role=user.role,
     )
 
 

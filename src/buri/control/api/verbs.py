@@ -5,23 +5,27 @@ from __future__ import annotations
 from typing import Any
 
 from buri.control.admin import Admin
-from buri.control.api import rows
+from buri.control.api import policyverbs, rows
 from buri.control.domain import accounts
+from buri.control.policies import Policies
 from buri.control.snapshot import NodeRecord
 from buri.wire import adminapi as api
+
+UsersRequest = api.ListUsers | api.CreateUser | api.RenameUser | api.DeleteUser | api.GrantRole
 
 
 class Verbs:
     """Carries out one request. Raises the errors of core.errors that `Admin` raises."""
 
-    def __init__(self, admin: Admin) -> None:
+    def __init__(self, admin: Admin, policies: Policies) -> None:
         self._admin = admin
+        self._policies = policies
 
     async def carry_out(self, request: api.Request) -> Any:
         """What goes into `Reply.result`."""
         admin = self._admin
         match request:
-            case api.ListUsers() | api.CreateUser() | api.RenameUser() | api.DeleteUser():
+            case api.ListUsers() | api.CreateUser() | api.RenameUser() | api.DeleteUser() | api.GrantRole():
                 return await self._users(request)
             case api.ListNodes() | api.ShowNode():
                 return self._read_nodes(request)
@@ -45,8 +49,12 @@ class Verbs:
                 return [rows.pending_row(login) for login in admin.pending_logins()]
             case api.CreateAuthKey() | api.ListAuthKeys() | api.RevokeAuthKey():
                 return await self._auth_keys(request)
+            case api.TagNode(node=node, tags=tags):
+                return self._node(await admin.tag_node(node, tags))
+            case _:
+                return await policyverbs.carry_out(self._policies, admin.snapshot, request)
 
-    async def _users(self, request: api.ListUsers | api.CreateUser | api.RenameUser | api.DeleteUser) -> Any:
+    async def _users(self, request: UsersRequest) -> Any:
         admin = self._admin
         match request:
             case api.ListUsers():
@@ -57,6 +65,8 @@ class Verbs:
                 user = await admin.rename_user(old, name)
             case api.DeleteUser(user=name):
                 user = await admin.delete_user(name)
+            case api.GrantRole(user=name, role=role):
+                user = await admin.grant_role(name, role)
         return rows.user_row(admin.snapshot, user)
 
     def _read_nodes(self, request: api.ListNodes | api.ShowNode) -> Any:

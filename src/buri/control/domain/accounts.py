@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from typing import get_args
 
 import msgspec
 
@@ -11,6 +12,7 @@ from buri.control.domain import authkeys
 from buri.control.edit import Edit
 from buri.control.snapshot import AuthKeyRecord, NodeRecord, Snapshot, UserRecord
 from buri.core.errors import ConfigError, StateError
+from buri.policy.tailnet import Role
 
 _USER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*(@[A-Za-z0-9.-]+)?")
 _TAG = re.compile(r"tag:[A-Za-z][A-Za-z0-9-]*")
@@ -43,6 +45,31 @@ def rename_user(snapshot: Snapshot, user: UserRecord, name: str) -> tuple[Edit, 
     return edit, renamed
 
 
+def grant_role(snapshot: Snapshot, user: UserRecord, role: str) -> tuple[Edit, UserRecord]:
+    """Raises ConfigError for a role that there is not, StateError when nobody would own the tailnet any more."""
+    try:
+        granted = msgspec.convert(role, Role)
+    except msgspec.ValidationError as error:
+        raise ConfigError(f"{role!r} is no role.", remedy=f"Roles are {', '.join(get_args(Role))}.") from error
+    owners = [other for other in snapshot.users.values() if other.role == "owner" and other.id != user.id]
+    if user.role == "owner" and granted != "owner" and not owners:
+        raise StateError(f"{user.name} is the only owner.", remedy="Make somebody else owner first.")
+    changed = msgspec.structs.replace(user, role=granted)
+    edit = Edit(snapshot)
+    edit.put_user(changed)
+    return edit, changed
+
+
+def tagged(node: NodeRecord, tags: Sequence[str]) -> NodeRecord:
+    """A node that belongs to tags. Raises ConfigError."""
+    if not tags:
+        raise ConfigError(
+            f"{node.name} must belong to somebody.", remedy="Name a tag; to give it to a person, let them log in on it."
+        )
+    _check_tags(tags)
+    return msgspec.structs.replace(node, tags=tuple(dict.fromkeys(tags)), user_id=None, expiry_s=0.0)
+
+
 def delete_user(snapshot: Snapshot, user: UserRecord) -> Edit:
     """Remove a user without nodes, and the keys that would make nodes for them. Raises StateError."""
     count = sum(node.user_id == user.id for node in snapshot.nodes.values())
@@ -51,6 +78,9 @@ def delete_user(snapshot: Snapshot, user: UserRecord) -> Edit:
             f"User {user.name!r} still has {count} node{'s' if count > 1 else ''}.",
             remedy="Delete them first (buri admin nodes delete ID).",
         )
+    others = [other for other in snapshot.users.values() if other.id != user.id]
+    if others and user.role == "owner" and not any(other.role == "owner" for other in others):
+        raise StateError(f"{user.name} is the only owner.", remedy="Make somebody else owner first.")
     edit = Edit(snapshot)
     for key in snapshot.auth_keys.values():
         if key.user_id == user.id:
@@ -96,9 +126,7 @@ def create_auth_key(
     """The edit, the record and the key's text, shown this once. Raises ConfigError."""
     if user is None and not tags:
         raise ConfigError("A pre-auth key needs --user or --tags.", remedy="Its nodes must belong to somebody.")
-    for tag in tags:
-        if not _TAG.fullmatch(tag):
-            raise ConfigError(f"{tag!r} is not a tag.", remedy="A tag reads tag:NAME, letters first, e.g. tag:server.")
+    _check_tags(tags)
     text, prefix, digest = authkeys.make(entropy)
     record = AuthKeyRecord(
         id=snapshot.counters.auth_key,
@@ -127,6 +155,12 @@ def find_auth_key(snapshot: Snapshot, id_or_prefix: str) -> AuthKeyRecord:
     if key_id is None:
         raise StateError("There is no such pre-auth key.", remedy="See: buri admin preauthkeys list")
     return snapshot.auth_keys[key_id]
+
+
+def _check_tags(tags: Sequence[str]) -> None:
+    for tag in tags:
+        if not _TAG.fullmatch(tag):
+            raise ConfigError(f"{tag!r} is not a tag.", remedy="A tag reads tag:NAME, letters first, e.g. tag:server.")
 
 
 def _check_user_name(snapshot: Snapshot, name: str) -> None:

@@ -12,7 +12,7 @@ from buri.control.snapshot import NodeRecord, Snapshot, UserRecord
 from buri.core.addresses import parse_prefix
 from buri.core.errors import WireError
 from buri.policy.compiler import CompiledPolicy, run_tests
-from buri.policy.document import read
+from buri.policy.document import parse, read
 from buri.policy.model import Policy
 from buri.policy.posture import AttributeValue
 from buri.policy.tailnet import Node, Tailnet, User
@@ -93,15 +93,21 @@ def join(policy: Policy, snapshot: Snapshot, slots: Mapping[int, int] | None = N
     return compiled
 
 
-def check(text: str, snapshot: Snapshot) -> tuple[Document, CompiledPolicy]:
+def compile_current(snapshot: Snapshot, slots: Mapping[int, int] | None = None) -> CompiledPolicy:
+    """The policy in force over the nodes that may take part. Raises ConfigError: but it passed before it was stored."""
+    return join(parse(snapshot.policy.text), snapshot, slots)
+
+
+def check(text: str, snapshot: Snapshot, *, tests: bool = True) -> CompiledPolicy:
     """What must pass before a policy is stored: its language, and its own tests against the tailnet as it is.
 
     Raises PolicyError with every fault, or SyntaxPlaceError.
     """
     document = Document.parse(text)
     compiled = join(read(document, domains=domains(snapshot)), snapshot)
-    run_tests(document, compiled)
-    return document, compiled
+    if tests:
+        run_tests(document, compiled)
+    return compiled
 
 
 def domains(snapshot: Snapshot) -> frozenset[str]:

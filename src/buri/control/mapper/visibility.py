@@ -20,7 +20,6 @@ from buri.control.changes import Change, Fields, NodeAdded, NodeChanged, NodeRem
 from buri.control.domain import tailnets
 from buri.control.snapshot import NodeRecord, Snapshot
 from buri.policy.compiler import CompiledPolicy, PeerView, SelfView
-from buri.policy.document import parse
 from buri.policy.members import Mask
 from buri.policy.reach import Edge
 from buri.policy.routes import NO_ROUTES, PeerRoutes
@@ -71,15 +70,13 @@ class Visibility:
     def __init__(self, snapshot: Snapshot) -> None:
         self._users = snapshot.users
         self._plain_filters: dict[str, bytes] | None = None  # everybody's, while the policy is plain
-        self._adopt(tailnets.join(parse(snapshot.policy.text), snapshot))
+        self._adopt(tailnets.compile_current(snapshot))
 
     def follow(self, snapshot: Snapshot, changes: Iterable[Change]) -> Followed:
         """Take in what a commit changed."""
         before = self.compiled
         if any(isinstance(change, PolicyChanged) for change in changes):
-            return self._recompiled(
-                before, tailnets.join(parse(snapshot.policy.text), snapshot, self._slots()), snapshot
-            )
+            return self._recompiled(before, tailnets.compile_current(snapshot, self._slots()), snapshot)
         if not self._follow_users(snapshot):
             return self._recompiled(before, tailnets.join(before.policy, snapshot, self._slots()), snapshot)
         touched: Mask = 0

@@ -32,8 +32,30 @@ OPERATIONS = (
     "time",
     "user",
     "relays",
+    "policy",
+    "policy",
+    "tag",
+    "routes",
+    "role",
 )
-STEPS = st.lists(st.tuples(st.sampled_from(OPERATIONS), st.integers(0, 7), st.integers(1, 5)), max_size=40)
+POLICIES = (
+    "{}",
+    """{"acls": [{"action": "accept", "src": ["*"], "dst": ["*:*"]}],
+        "ssh": [{"action": "accept", "src": ["autogroup:member"], "dst": ["autogroup:self"], "users": ["root"]}]}""",
+    """{"acls": [{"action": "accept", "src": ["autogroup:member"], "dst": ["autogroup:self:*", "tag:ci:80"]}],
+        "tagOwners": {"tag:ci": [], "tag:web": []}}""",
+    """{"grants": [{"src": ["tag:ci"], "dst": ["tag:web", "10.1.0.0/16"], "ip": ["tcp:443"]},
+                   {"src": ["autogroup:member"], "dst": ["autogroup:internet"], "ip": ["*"]},
+                   {"src": ["autogroup:admin"], "dst": ["*"], "ip": ["22"], "app": {"example.com/cap/x": [{"a": 1}]}}],
+        "tagOwners": {"tag:ci": [], "tag:web": []},
+        "nodeAttrs": [{"target": ["tag:web"], "attr": ["disable-ipv4", "funnel"]}],
+        "autoApprovers": {"routes": {"10.0.0.0/8": ["tag:web", "autogroup:member"]}, "exitNode": ["tag:ci"]}}""",
+    """{"acls": [{"action": "accept", "src": ["*"], "dst": ["*:*"]}],
+        "autoApprovers": {"routes": {"10.0.0.0/8": ["autogroup:member", "autogroup:tagged"]},
+                          "exitNode": ["autogroup:member"]}}""",
+    """{"acls": []}""",
+)
+STEPS = st.lists(st.tuples(st.sampled_from(OPERATIONS), st.integers(0, 7), st.integers(1, 5)), min_size=6, max_size=40)
 
 
 class Play:
@@ -47,9 +69,9 @@ class Play:
 
     async def start(self) -> None:
         self.keys = [await self.world.auth_key("alice"), await self.world.auth_key("", tags=["tag:ci"])]
-        for _ in range(3):
-            await self.step("join", 0, 1)
-        await self.step("open", 0, 1)
+        for which in range(3):
+            await self.step("join", which % 2, which)
+            await self.step("open", which, 1)
 
     async def step(self, operation: str, which: int, value: int) -> None:
         if operation == "join":
@@ -60,6 +82,12 @@ class Play:
             self.world.clock.advance(value * 6.0)
         elif operation == "user":
             await self.world.admin.rename_user("1", f"alice{self.world.random.randrange(1 << 30)}")
+        elif operation == "policy":
+            await self.world.coordinator.policies.set(POLICIES[(which + value) % len(POLICIES)], "me")
+        elif operation == "role":
+            await self.world.admin.create_user(f"user{self.world.random.randrange(1 << 30)}")
+            await self.world.admin.grant_role("1", "owner")
+            await self.world.admin.grant_role("2", ("admin", "member")[value % 2])
         elif operation == "relays":
             self.world.coordinator.set_derp_map(derp_map(value, 900))
         elif self.machines:
@@ -93,6 +121,11 @@ class Play:
                 await admin.expire_node(node, 0.0)
             case "soon":
                 await admin.expire_node(node, self.world.clock.wall_s() + value * 5)
+            case "tag":
+                await admin.tag_node(node, [("tag:ci",), ("tag:web",), ("tag:ci", "tag:web")][value % 3])
+            case "routes":
+                machine.advertise(*(["10.1.0.0/16"], ["10.1.0.0/16", "0.0.0.0/0", "::/0"], [])[value % 3])
+                await machine.register()
             case "open":
                 self.netmaps[int(node)] = await machine.open()
             case "close":
@@ -121,6 +154,7 @@ class Play:
             (message,) = messages(self.world.coordinator.mapper.full_map(node_id))
             whole.apply(message)
             assert shown(netmap) == shown(whole)
+            assert not netmap.strays
             for peer in netmap.peers.values():
                 assert netmap.users[peer["User"]] == whole.users[peer["User"]]
             compared += 1
@@ -136,7 +170,7 @@ def shown(netmap: Netmap) -> dict[str, Any]:
     return {**view, "node": {name: value for name, value in view["node"].items() if name not in OWN_NEWS}}
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(steps=STEPS, shared=st.booleans(), small_journal=st.booleans())
 @pytest.mark.slow
 def test_deltas_add_up_to_the_whole_netmap(
