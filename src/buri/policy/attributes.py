@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from buri.policy.members import Members, Placed
+from buri.policy.members import Members, Placed, place
 from buri.policy.model import NodeAttr, Policy
 from buri.policy.selectors import Kind
+from buri.policy.tailnet import Node
 from buri.wire.tailcfg.node import CapMap
 
 DISABLE_IPV4 = "disable-ipv4"
@@ -72,8 +73,12 @@ def _is_owner(word: str, policy: Policy, members: Members, roles: Mapping[int, s
     return any(roles.get(user_id) == "owner" for login in logins if (user_id := members.user_id(login)) is not None)
 
 
-def uses_ipv4(placed: Placed, policy: Policy, members: Members) -> bool:
+def uses_ipv4(node: Node, policy: Policy, members: Members) -> bool:
     """Whether a node keeps its IPv4 address."""
     if policy.disable_ipv4:
         return False
-    return not any(DISABLE_IPV4 in attr.attrs and aims_at(attr, placed, members) for attr in policy.node_attrs)
+    takers = [attr for attr in policy.node_attrs if DISABLE_IPV4 in attr.attrs]
+    if not takers:
+        return True
+    placed = place(node, 0)  # its slot is not asked for
+    return not any(aims_at(attr, placed, members) for attr in takers)

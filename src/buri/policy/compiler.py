@@ -53,11 +53,11 @@ class CompiledPolicy:
         self.members = Members(tailnet.users, policy.groups, slots)
         for node in tailnet.nodes:
             self._place(node)
+        self._prefixes: dict[int, tuple[Placed, tuple[str, ...]]] = {}
         self.reach = Reach(policy, self.members)
         for rule in policy.ssh:
             self.reach.source(rule.srcs, rule.posture)  # known from now on, so that it follows the nodes
-        self.reach.refresh()
-        self._table: routes.RouteTable | None = None
+        self.routes = routes.RouteTable(self.members)
 
     def put(self, node: Node) -> set[int]:
         """Add a node, or replace the one of its id; the ids of the nodes whose views may have changed.
@@ -93,8 +93,9 @@ class CompiledPolicy:
         sides = [side for side in (old, new) if side is not None]
         if any(side.subnets or side.exits for side in sides):
             for text in {text for side in sides for text in side.subnet_texts}:
-                touched |= sum(carrier.bit for carrier in self._routes.carriers.get(text, ()))
-            self._table = None
+                for carrier in self.routes.carriers.get(text, ()):
+                    touched |= carrier.bit
+            self.routes.follow(old, new)
         if new is not None:
             touched |= new.bit
         return touched & self.members.all
@@ -115,7 +116,7 @@ class CompiledPolicy:
 
     def usable_routes(self, node_id: int) -> dict[int, routes.PeerRoutes]:
         """The routes a node may use, by the id of the peer that carries them."""
-        table = self._routes
+        table = self.routes
         if not table.carriers and not self.members.exits:
             return {}
         return table.usable(self._at(node_id), self.reach)
@@ -134,7 +135,7 @@ class CompiledPolicy:
         return SelfView(
             addresses,
             (*addresses, *sorted((*placed.subnet_texts, *placed.exits))),
-            tuple(sorted(self._routes.primaries(placed, self.members))),
+            tuple(sorted(self.routes.primaries(placed))),
             attributes.own_capabilities(placed, self.policy, self.members),
         )
 
@@ -160,12 +161,6 @@ class CompiledPolicy:
             {attributes.SUGGEST_EXIT_NODE: None} if usable.exits else {},
         )
 
-    @property
-    def _routes(self) -> routes.RouteTable:
-        if self._table is None:
-            self._table = routes.RouteTable(self.members)
-        return self._table
-
     def _at(self, node_id: int) -> Placed:
         placed = self.members.get(node_id)
         if placed is None:
@@ -176,10 +171,7 @@ class CompiledPolicy:
         return {placed.node.id for placed in self.members.each(mask)}
 
     def _place(self, node: Node) -> Placed:
-        placed = self.members.put(node)
-        if not attributes.uses_ipv4(placed, self.policy, self.members):
-            placed = self.members.put(node, ipv4=False)
-        return placed
+        return self.members.put(node, ipv4=attributes.uses_ipv4(node, self.policy, self.members))
 
 
 def check(data: bytes | str, tailnet: Tailnet) -> CompiledPolicy:

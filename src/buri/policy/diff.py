@@ -59,7 +59,7 @@ def describe(openings: Openings) -> str:
 def _content(edge: Edge, reach: Reach) -> object:
     """What an edge does, whatever its place in the file."""
     rule = edge.rule
-    targets = tuple((target, _nodes(mask, reach)) for target, mask in zip(edge.targets, edge.target_masks, strict=True))
+    targets = tuple((target, _nodes(edge.target_mask(target, reach), reach)) for target in edge.targets)
     source = (edge.source.selectors, edge.source.posture, _nodes(edge.source.mask, reach))
     return (source, targets, edge.self_targets, rule.accesses, rule.via)
 

@@ -1,33 +1,33 @@
 """A node's packet filter: the edges onto it, written as Tailscale's FilterRules.
 
 Rules of one source and protocol are one rule, at the place of the policy's first. Capability grants never merge.
+Rules share their lists of sources, between nodes too: what is given out may be read, not changed.
 `cap/drive` and `cap/relay` bring a companion in the other direction: the sharer must know whom it serves.
 """
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from typing import Any
 
 from buri.policy.members import Mask, Placed
 from buri.policy.model import Target
 from buri.policy.ports import Ports
-from buri.policy.reach import INTERNET_LITERALS, Edge, Position, Reach, RuleKey, Words
+from buri.policy.reach import INTERNET_LITERALS, Edge, Position, Reach, RuleKey, in_order
 from buri.policy.selectors import INTERNET, Kind
+from buri.policy.sources import Words
 from buri.wire.tailcfg.filter import CapGrant, FilterRule, NetPortRange, PortRange
 from buri.wire.tailcfg.node import CapMap
-
-COMPANIONS = {
-    "tailscale.com/cap/drive": "tailscale.com/cap/drive-sharer",
-    "tailscale.com/cap/relay": "tailscale.com/cap/relay-target",
-}
 
 
 def packet_filter(placed: Placed, reach: Reach) -> list[FilterRule]:
     """What a node lets in, in the order of the file."""
     builder = _Builder(placed, reach)
-    for index, edge in enumerate(reach.edges):
-        builder.add(index, edge)
+    ties = reach.ties(placed)
+    back = (edge for edge in ties.out if edge.companions)
+    for edge in in_order((*ties.onto, *ties.own, *back)):
+        builder.add(edge)
     return builder.rules()
 
 
@@ -49,24 +49,24 @@ class _Builder:
         """The rules in their order."""
         return [rule for _, rule in sorted(self._rules, key=lambda pair: pair[0])]
 
-    def add(self, index: int, edge: Edge) -> None:
+    def add(self, edge: Edge) -> None:
         """Add the rules of one edge: ports, capabilities, and both again for a person's own nodes."""
         placed, reach = self.placed, self.reach
-        self._index, self._number = index, -1
-        app = edge.rule.app if not edge.rule.via and edge.rule.srcs else None
-        if edge.dst_mask & placed.bit:
+        self._index, self._number = edge.index, -1
+        opened = [target for target in edge.targets if edge.opens(target, placed, reach)]
+        if opened:
             words = edge.source.words(reach)
             for access in edge.rule.accesses:
-                self._open(words, access.protocols, self._destinations(edge, access.ports))
-        if app:
-            self._capabilities(edge, app)
+                self._open(words, access.protocols, self._destinations(opened, access.ports))
+        if edge.app:
+            self._capabilities(edge, opened, edge.app)
         if own := edge.self_mask(placed, reach):
             own_words = self._own_words(own)
             for access in edge.rule.accesses:
                 ports = [p for target in edge.self_targets for p in target.ports or access.ports]
                 self._open(own_words, access.protocols, [_range(a, p) for p in ports for a in placed.addresses])
-            if app:
-                self._own_capabilities(edge, app, own_words)
+            if edge.app:
+                self._own_capabilities(edge, edge.app, own_words)
 
     def _append(self, rule: FilterRule, first: Position | None = None) -> None:
         self._number += 1
@@ -87,15 +87,14 @@ class _Builder:
             self._number += 1
             return
         self._merged[key] = ranges
-        rule = FilterRule(src_ips=list(words), dst_ports=ranges, ip_proto=list(protocols) or None)
+        rule = FilterRule(src_ips=words.listed, dst_ports=ranges, ip_proto=list(protocols) or None)
         self._append(rule, self.reach.first(key))
 
-    def _destinations(self, edge: Edge, ports: tuple[Ports, ...]) -> list[NetPortRange]:
+    def _destinations(self, opened: list[Target], ports: tuple[Ports, ...]) -> list[NetPortRange]:
         ranges: list[NetPortRange] = []
-        for target, mask in zip(edge.targets, edge.target_masks, strict=True):
-            if mask & self.placed.bit:
-                words = self._target_words(target)
-                ranges.extend(_range(word, one) for one in target.ports or ports for word in words)
+        for target in opened:
+            words = self._target_words(target)
+            ranges.extend(_range(word, one) for one in target.ports or ports for word in words)
         return ranges
 
     def _target_words(self, target: Target) -> tuple[str, ...]:
@@ -108,33 +107,30 @@ class _Builder:
             return ("*",)
         return self.placed.addresses
 
-    def _capabilities(self, edge: Edge, app: dict[str, list[Any]]) -> None:
+    def _capabilities(self, edge: Edge, opened: list[Target], app: dict[str, list[Any]]) -> None:
         placed, reach = self.placed, self.reach
-        held = [addresses for addresses in self._held_addresses(edge) if addresses]
+        held = [addresses for addresses in self._held_addresses(opened) if addresses]
         if held:
             self._grant(edge.source.words(reach), held, dict(app))
-        companions = [COMPANIONS[name] for name in sorted(app) if name in COMPANIONS]
-        if companions and edge.targets:
-            asking = edge.source.addresses_of(placed, reach)
-            back = reach.source(tuple(t.selector for t in edge.targets if t.selector.name != INTERNET))
-            for name in companions if asking else ():
-                self._grant(back.words(reach), [asking], {name: None})
+        if edge.back is not None and (asking := edge.source.addresses_of(placed, reach)):
+            for name in edge.companions:
+                self._grant(edge.back.words(reach), [asking], {name: None})
 
     def _own_capabilities(self, edge: Edge, app: dict[str, list[Any]], own_words: Words) -> None:
         placed, reach = self.placed, self.reach
         self._grant(own_words, [list(placed.addresses)], dict(app))
         asking = edge.source.addresses_of(placed, reach)
         own = self._own_words(reach.members.of_user(placed.node.user_id))
-        for name in (COMPANIONS[name] for name in sorted(app) if name in COMPANIONS):
+        for name in edge.companions:
             if asking:
                 self._grant(own, [asking], {name: None})
 
-    def _held_addresses(self, edge: Edge) -> Iterator[list[str]]:
-        """The node's own addresses in each of an edge's targets."""
+    def _held_addresses(self, opened: list[Target]) -> Iterator[list[str]]:
+        """The node's own addresses in each of some targets."""
         placed = self.placed
-        for target, mask in zip(edge.targets, edge.target_masks, strict=True):
+        for target in opened:
             selector = target.selector
-            if not mask & placed.bit or selector.name == INTERNET:
+            if selector.name == INTERNET:
                 continue
             if selector.kind is Kind.ADDRESS:
                 yield placed.addresses_in(selector.spans)
@@ -146,8 +142,13 @@ class _Builder:
             CapGrant(dsts=[f"{text}/{128 if ':' in text else 32}" for text in addresses], cap_map=cap_map)
             for addresses in held
         ]
-        self._append(FilterRule(src_ips=list(words), cap_grant=grants))
+        self._append(FilterRule(src_ips=words.listed, cap_grant=grants))
 
 
 def _range(word: str, ports: Ports) -> NetPortRange:
-    return NetPortRange(ip=word, ports=PortRange(first=ports.first, last=ports.last))
+    return NetPortRange(ip=word, ports=_port_range(ports))
+
+
+@functools.lru_cache(4096)
+def _port_range(ports: Ports) -> PortRange:
+    return PortRange(first=ports.first, last=ports.last)

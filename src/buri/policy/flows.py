@@ -10,8 +10,9 @@ from typing import NamedTuple
 
 from buri.policy.members import Placed
 from buri.policy.ports import Ports
-from buri.policy.reach import Edge, Reach, is_everyone, target_spans
+from buri.policy.reach import Edge, Reach, target_spans
 from buri.policy.selectors import INTERNET, Kind, Selector
+from buri.policy.sources import is_everyone
 from buri.policy.spans import Span
 
 
@@ -29,8 +30,7 @@ def endpoints(placed: Placed) -> Iterator[Endpoint]:
 
 def holder(one: Span, reach: Reach) -> Placed | None:
     """The node whose own address this is."""
-    members = reach.members
-    return next((placed for placed in members.each(members.all) if one in placed.hosts), None)
+    return reach.members.holder(one)
 
 
 def admits(
@@ -78,7 +78,7 @@ def _selects(selector: Selector, src: Endpoint, reach: Reach) -> bool:
     if src.placed is not None:
         return bool(members.mask(selector) & src.placed.bit)
     return is_everyone(selector) and any(
-        subnet.overlaps(src.span) for placed in members.each(members.all) for subnet in placed.subnets
+        subnet.overlaps(src.span) for placed in members.each(members.routers) for subnet in placed.subnets
     )
 
 
@@ -99,5 +99,5 @@ def _is_behind(edge: Edge, index: int, selector: Selector, dst: Endpoint, reach:
     named = any(one.overlaps(dst.span) for one in target_spans(selector))
     return named and any(
         selector.name == INTERNET or any(subnet.overlaps(dst.span) for subnet in placed.subnets)
-        for placed in reach.members.each(edge.target_masks[index])
+        for placed in reach.members.each(edge.target_mask(edge.targets[index], reach))
     )

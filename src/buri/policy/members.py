@@ -1,19 +1,24 @@
 """Which nodes a selector stands for, kept current as nodes come, change and go.
 
 A set of nodes is a `Mask`: an integer with one bit a node, at the node's slot. Unions and intersections of thousands of
-nodes are then single operations. A slot is given anew once its node is gone.
+nodes are then single operations. A slot is given anew once its node is gone. Which selectors mean a node is looked up in
+an `Index`, so that a change of one node costs what the node is part of, and not the length of the policy.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import compress
 from typing import NamedTuple
 
+from buri.policy.index import Index
 from buri.policy.selectors import DANGER_ALL, INTERNET, MEMBER, ROLES, TAGGED, Kind, Selector
 from buri.policy.spans import Span, literal_of, parse_address, parse_span
 from buri.policy.tailnet import Node, User
 
 Mask = int
+_TRUTHS = bytes.maketrans(b"01", b"\0\1")
 NOBODY = -1  # what a login that no user has stands for
 
 
@@ -64,10 +69,11 @@ def place(node: Node, slot: int, *, ipv4: bool = True) -> Placed:
 
 def slots_of(mask: Mask) -> Iterator[int]:
     """The slots in a mask, lowest first."""
-    while mask:
-        low = mask & -mask
-        yield low.bit_length() - 1
-        mask ^= low
+    text = bin(mask)[:1:-1]
+    slot = text.find("1")
+    while slot >= 0:
+        yield slot
+        slot = text.find("1", slot + 1)
 
 
 class Members:
@@ -83,12 +89,16 @@ class Members:
         self._placed: list[Placed | None] = [None] * (max(self._kept.values(), default=-1) + 1)
         self._free = sorted(set(range(len(self._placed))) - set(self._kept.values()))
         self._slots: dict[int, int] = {}
-        self._by_user: dict[int, Mask] = {}
+        self._by_user: dict[int | None, Mask] = {}
         self._by_tag: dict[str, Mask] = {}
+        self._by_host: dict[Span, Mask] = {}
+        self._hosts_in_order: list[tuple[Span, Mask]] | None = None
         self._masks: dict[Selector, Mask] = {}
+        self._index = Index()
         self._user_sets: dict[Selector, frozenset[int | None]] = {}
         self.all: Mask = 0
         self.tagged: Mask = 0
+        self.routers: Mask = 0
         self.exits: Mask = 0
 
     @property
@@ -105,7 +115,10 @@ class Members:
         return None if slot is None else self._placed[slot]
 
     def each(self, mask: Mask) -> Iterator[Placed]:
-        return (self.at(slot) for slot in slots_of(mask))
+        if mask.bit_count() * 4 > len(self._placed):  # most of them: faster than a search for each
+            bits = bin(mask)[:1:-1].encode().translate(_TRUTHS)
+            return compress(self._placed, bits)  # type: ignore[arg-type]  # where a bit is set, there is a node
+        return map(self.at, slots_of(mask))
 
     def put(self, node: Node, *, ipv4: bool = True) -> Placed:
         """Add a node or replace the one of its id."""
@@ -132,6 +145,9 @@ class Members:
         self._users = (*self._users, user)
         self._ids[user.login] = user.id
         self._user_sets.clear()
+        self._index = Index()
+        for selector in self._masks:
+            self._index.add(selector, self._people(selector))
 
     def slots(self) -> dict[int, int]:
         """Where each node stands, by its id."""
@@ -144,12 +160,22 @@ class Members:
         """The nodes a person owns; tagged ones are nobody's."""
         return 0 if user_id is None else self._by_user.get(user_id, 0)
 
+    def holder(self, host: Span) -> Placed | None:
+        """The node whose own address this is."""
+        return next(self.each(self._by_host.get(host, 0)), None)
+
     def mask(self, selector: Selector) -> Mask:
         """The nodes a selector means. An address means its holder and the routers of approved subnets it overlaps."""
         mask = self._masks.get(selector)
         if mask is None:
             mask = self._masks[selector] = self._gather(selector)
+            self._index.add(selector, self._people(selector))
         return mask
+
+    def selectors_of(self, placed: Placed) -> set[Selector]:
+        """Those of the selectors asked for so far that mean a node."""
+        node = placed.node
+        return self._index.meaning(node.user_id, node.tags, placed.hosts, placed.subnets, is_exit=bool(placed.exits))
 
     def means(self, selector: Selector, placed: Placed) -> bool:
         """Whether a selector means a node; `mask` is this for all nodes."""
@@ -196,11 +222,33 @@ class Members:
                 return self.all
             case Kind.TAG:
                 return self._by_tag.get(selector.name, 0)
-            case Kind.ADDRESS | Kind.AUTOGROUP:
-                return sum(placed.bit for placed in self.each(self.all) if self.means(selector, placed))
+            case Kind.ADDRESS:
+                return self._gather_addresses(selector)
+            case Kind.AUTOGROUP if selector.name in (INTERNET, DANGER_ALL, TAGGED):
+                return {INTERNET: self.exits, DANGER_ALL: self.all, TAGGED: self.tagged}[selector.name]
         mask = 0
         for user_id in self._people(selector):
-            mask |= self.of_user(user_id)
+            mask |= self._by_user.get(user_id, 0)
+        return mask
+
+    def _gather_addresses(self, selector: Selector) -> Mask:
+        mask = 0
+        for one in selector.spans:
+            mask |= self._by_host.get(one, 0) if one.is_host else self._within(one)
+        for placed in self.each(self.routers & ~mask):
+            if placed.touches(selector.spans):
+                mask |= placed.bit
+        return mask
+
+    def _within(self, network: Span) -> Mask:
+        """The nodes that have an address in a network."""
+        if self._hosts_in_order is None:
+            self._hosts_in_order = sorted(self._by_host.items())
+        hosts = self._hosts_in_order
+        mask, index = 0, bisect_left(hosts, (Span(network.version, network.first, 0), 0))
+        while index < len(hosts) and network.overlaps(hosts[index][0]):
+            mask |= hosts[index][1]
+            index += 1
         return mask
 
     def _mark(self, placed: Placed, *, held: bool) -> None:
@@ -211,14 +259,20 @@ class Members:
             return mask | bit if held else mask & ~bit
 
         self.all = flip(self.all)
+        self._hosts_in_order = None
+        for host in placed.hosts:
+            self._by_host[host] = flip(self._by_host.get(host, 0))
+            if not self._by_host[host]:
+                del self._by_host[host]
         if node.tags:
             self.tagged = flip(self.tagged)
             for tag in node.tags:
                 self._by_tag[tag] = flip(self._by_tag.get(tag, 0))
-        elif node.user_id is not None:
+        else:
             self._by_user[node.user_id] = flip(self._by_user.get(node.user_id, 0))
+        if placed.subnets:
+            self.routers = flip(self.routers)
         if placed.exits:
             self.exits = flip(self.exits)
-        for selector, mask in self._masks.items():
-            if self.means(selector, placed):
-                self._masks[selector] = flip(mask)
+        for selector in self.selectors_of(placed):
+            self._masks[selector] = flip(self._masks[selector])

@@ -11,8 +11,9 @@ from typing import Any
 
 from buri.policy.members import Mask, Members, Placed
 from buri.policy.model import SshRule
-from buri.policy.reach import Reach, Source
+from buri.policy.reach import Reach
 from buri.policy.selectors import NONROOT, SELF, TAGGED
+from buri.policy.sources import Source
 from buri.policy.sshdocument import localpart_domain
 
 CHECK_URL = "https://unused/machine/ssh/action/$SRC_NODE_ID/to/$DST_NODE_ID?local_user=$LOCAL_USER"
@@ -84,10 +85,10 @@ def _common_users(rule: SshRule) -> dict[str, str]:
 def _principals(rule: SshRule, reach: Reach) -> list[str]:
     """Addresses of all sources. autogroup:tagged names a node once for each of its tags, as the service does."""
     members, source = reach.members, reach.source(rule.srcs, rule.posture)
-    addresses = [text for placed in members.each(source.mask) for text in source.addresses_of(placed, reach)]
+    addresses = source.principals(reach)
     if any(selector.name == TAGGED for selector in rule.srcs):
         for placed in members.each(source.mask & members.tagged):
-            addresses.extend(placed.addresses * (len(placed.node.tags) - 1))
+            addresses = [*addresses, *(placed.addresses * (len(placed.node.tags) - 1))]
     return addresses
 
 

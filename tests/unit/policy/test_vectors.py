@@ -13,7 +13,7 @@ from buri.core.errors import ConfigError
 from buri.policy.attributes import IS_ADMIN, IS_OWNER
 from buri.policy.compiler import CompiledPolicy, check
 from buri.policy.problems import PolicyError
-from buri.policy.reach import TAILNET_LITERALS
+from buri.policy.sources import TAILNET_LITERALS
 from buri.policy.tailnet import Node, Tailnet, User
 from buri.wire.hujson import Document
 from buri.wire.tailcfg.filter import FilterRule, NetPortRange

@@ -1,0 +1,147 @@
+"""The source side of rules: which nodes, and the words that stand for them in packet filters and SSH rules."""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right, insort
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
+
+from buri.policy.members import Mask, Placed
+from buri.policy.selectors import DANGER_ALL, Kind, Selector
+from buri.policy.spans import Span, joined, parse_span
+
+if TYPE_CHECKING:
+    from buri.policy.reach import Edge, Reach
+
+TAILNET_LITERALS = ("100.64.0.0-100.115.91.255", "100.115.94.0-100.127.255.255", "fd7a:115c:a1e0::/48")
+"""What "*" means as a source: the tailnet's ranges without ChromeOS's; approved subnet routes come on top."""
+
+
+def is_everyone(selector: Selector) -> bool:
+    return selector.kind is Kind.EVERYONE or selector.name == DANGER_ALL
+
+
+class Words(tuple[str, ...]):
+    """SrcIPs of a rule, sorted, each once; hashed once however often they are looked up."""
+
+    _hash: int | None = None
+    _listed: list[str] | None = None
+
+    def __hash__(self) -> int:
+        if self._hash is None:
+            self._hash = super().__hash__()
+        return self._hash
+
+    @property
+    def listed(self) -> list[str]:
+        """The same as a list, for all rules to share: nobody may change it."""
+        if self._listed is None:
+            self._listed = list(self)
+        return self._listed
+
+
+class Source:
+    """The src side of rules: one object for all rules with the same selectors, so its words are built once."""
+
+    def __init__(self, selectors: tuple[Selector, ...], posture: tuple[str, ...]) -> None:
+        self.selectors = selectors
+        self.posture = posture
+        self.everyone = any(is_everyone(selector) for selector in selectors)
+        self.edges: list[Edge] = []
+        self.mask: Mask = 0
+        self._words: Words | None = None
+        self._principals: list[str] | None = None
+
+    def refresh(self, reach: Reach) -> None:
+        """Work the mask out; forget the words."""
+        mask = 0
+        for selector in self.selectors:
+            mask |= reach.members.mask(selector)
+        self.mask = mask & reach.posture_mask(self.posture)
+        self._words = self._principals = None
+
+    def follow(self, old: Placed | None, new: Placed | None) -> None:
+        """Take in that one node came to this source, changed within it (both sides), or went."""
+        self._principals = None
+        if old is not None:
+            self.mask &= ~old.bit
+        if new is not None:
+            self.mask |= new.bit
+        if self._words is not None:
+            self._words = None if self.posture else self._amended(self._words, old, new)
+
+    def _amended(self, words: Words, old: Placed | None, new: Placed | None) -> Words | None:
+        """The words after a node's change; None when they must be built anew."""
+        if all(selector.kind is Kind.ADDRESS for selector in self.selectors):
+            return words  # they are the file's own
+        before, after = (side.subnet_texts if side is not None else () for side in (old, new))
+        if all(is_everyone(selector) for selector in self.selectors):
+            return words if before == after else None
+        if self.everyone or any(selector.kind is Kind.ADDRESS for selector in self.selectors):
+            return None  # a node may be named by one selector no more and by another still
+        gone = old.addresses if old is not None else ()
+        come = new.addresses if new is not None else ()
+        if gone == come:
+            return words
+        kept = list(words)
+        for text in gone:
+            del kept[bisect_left(kept, text)]
+        for text in come:
+            insort(kept, text)
+        return Words(kept)
+
+    def words(self, reach: Reach) -> Words:
+        """SrcIPs of a filter rule."""
+        if self._words is None:
+            self._words = Words(sorted(self._build(reach)))
+        return self._words
+
+    def _build(self, reach: Reach) -> Iterable[str]:
+        members = reach.members
+        if self.posture:
+            return {text for placed in members.each(self.mask) for text in placed.addresses}
+        words: dict[str, Span] = {}
+        for selector in self.selectors:
+            if selector.kind is Kind.ADDRESS:
+                words.update((literal, parse_span(literal)) for literal in selector.literals)
+            elif not is_everyone(selector):
+                for placed in members.each(members.mask(selector)):
+                    words.update(zip(placed.addresses, placed.hosts, strict=True))
+        if self.everyone:  # beside "*" the service keeps words that lie within a network
+            return {*words, *TAILNET_LITERALS, *reach.subnet_texts()}
+        networks = {one for one in words.values() if not one.is_host}
+        return _without_covered(words, networks) if networks else words
+
+    def principals(self, reach: Reach) -> list[str]:
+        """The sources' own addresses, sorted; for all SSH rules to share: nobody may change them."""
+        if self._principals is None:
+            everyone = reach.members.each(self.mask)
+            self._principals = sorted(text for placed in everyone for text in self.addresses_of(placed, reach))
+        return self._principals
+
+    def addresses_of(self, placed: Placed, reach: Reach) -> list[str]:
+        """A node's own addresses that this source names (a host alias of one family names one)."""
+        if not self.mask & placed.bit:
+            return []
+        if self.posture or any(
+            selector.kind is not Kind.ADDRESS and reach.members.means(selector, placed) for selector in self.selectors
+        ):
+            return list(placed.addresses)
+        return placed.addresses_in(one for selector in self.selectors for one in selector.spans)
+
+    def covers_route(self, route: Span) -> bool:
+        """Whether packets from a subnet behind a router count as this source."""
+        if self.posture:
+            return False
+        return self.everyone or any(one.overlaps(route) for selector in self.selectors for one in selector.spans)
+
+
+def _without_covered(words: dict[str, Span], networks: set[Span]) -> Iterator[str]:
+    """Leave out what lies within a greater network of the same source."""
+    wide = list(joined(networks))
+    starts = [(one.version, one.first) for one in wide]
+    for word, one in words.items():
+        at = bisect_right(starts, (one.version, one.first)) - 1
+        near = at >= 0 and one.overlaps(wide[at])
+        if not near or not any(network.holds(one) for network in networks):
+            yield word
