@@ -53,7 +53,6 @@ class CompiledPolicy:
         self.members = Members(tailnet.users, policy.groups, slots)
         for node in tailnet.nodes:
             self._place(node)
-        self._prefixes: dict[int, tuple[Placed, tuple[str, ...]]] = {}
         self.reach = Reach(policy, self.members)
         for rule in policy.ssh:
             self.reach.source(rule.srcs, rule.posture)  # known from now on, so that it follows the nodes
@@ -131,7 +130,7 @@ class CompiledPolicy:
 
     def own_view(self, node_id: int) -> SelfView:
         placed = self._at(node_id)
-        addresses = _host_prefixes(placed)
+        addresses = placed.prefixes
         return SelfView(
             addresses,
             (*addresses, *sorted((*placed.subnet_texts, *placed.exits))),
@@ -150,7 +149,7 @@ class CompiledPolicy:
 
     def peer_view(self, peer_id: int, usable: routes.PeerRoutes = routes.NO_ROUTES, *, ipv4: bool = True) -> PeerView:
         """A node as somebody sees it who may use some of its routes, and has (or has no) IPv4 to talk from."""
-        addresses = _host_prefixes(self._at(peer_id))
+        addresses = self._at(peer_id).prefixes
         if not ipv4:
             addresses = tuple(text for text in addresses if ":" in text)
         return PeerView(
@@ -168,7 +167,7 @@ class CompiledPolicy:
         return placed
 
     def _ids(self, mask: Mask) -> set[int]:
-        return {placed.node.id for placed in self.members.each(mask)}
+        return set(self.members.ids(mask))
 
     def _place(self, node: Node) -> Placed:
         return self.members.put(node, ipv4=attributes.uses_ipv4(node, self.policy, self.members))
@@ -191,7 +190,3 @@ def run_tests(document: Document, compiled: CompiledPolicy) -> None:
     policy, faults = compiled.policy, Faults(document)
     checks.run_tests(compiled.reach, Names(policy.groups, policy.tag_owners, policy.hosts), faults)
     faults.check()
-
-
-def _host_prefixes(placed: Placed) -> tuple[str, ...]:
-    return tuple(f"{text}/{128 if ':' in text else 32}" for text in placed.addresses)

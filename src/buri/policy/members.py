@@ -10,7 +10,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import compress
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from buri.policy.index import Index
 from buri.policy.selectors import DANGER_ALL, INTERNET, MEMBER, ROLES, TAGGED, Kind, Selector
@@ -18,6 +18,7 @@ from buri.policy.spans import Span, literal_of, parse_address, parse_span
 from buri.policy.tailnet import Node, User
 
 Mask = int
+T = TypeVar("T")
 _TRUTHS = bytes.maketrans(b"01", b"\0\1")
 NOBODY = -1  # what a login that no user has stands for
 
@@ -25,13 +26,15 @@ NOBODY = -1  # what a login that no user has stands for
 class Placed(NamedTuple):
     """A node at its slot: what the compiler asks of it, worked out once.
 
-    `addresses` are the ones it uses (one family when IPv4 is disabled); `subnets` its approved routes but exit routes.
+    `addresses` are the ones it uses (one family when IPv4 is disabled), `hosts` and `prefixes` the same as numbers and as
+    CIDRs; `subnets` its approved routes but exit routes.
     """
 
     node: Node
     slot: int
     addresses: tuple[str, ...]
     hosts: tuple[Span, ...]
+    prefixes: tuple[str, ...]
     subnets: tuple[Span, ...]
     subnet_texts: tuple[str, ...]
     exits: tuple[str, ...]
@@ -61,6 +64,7 @@ def place(node: Node, slot: int, *, ipv4: bool = True) -> Placed:
         slot,
         addresses,
         tuple(parse_address(text) for text in addresses),
+        tuple(f"{text}/{128 if ':' in text else 32}" for text in addresses),
         tuple(one for _, one in routes if not one.is_family),
         tuple(text for text, one in routes if not one.is_family),
         tuple(text for text, one in routes if one.is_family),
@@ -87,6 +91,7 @@ class Members:
         self._groups = groups
         self._kept = dict(slots or {})
         self._placed: list[Placed | None] = [None] * (max(self._kept.values(), default=-1) + 1)
+        self._ids_by_slot = [0] * len(self._placed)
         self._free = sorted(set(range(len(self._placed))) - set(self._kept.values()))
         self._slots: dict[int, int] = {}
         self._by_user: dict[int | None, Mask] = {}
@@ -115,10 +120,18 @@ class Members:
         return None if slot is None else self._placed[slot]
 
     def each(self, mask: Mask) -> Iterator[Placed]:
-        if mask.bit_count() * 4 > len(self._placed):  # most of them: faster than a search for each
-            bits = bin(mask)[:1:-1].encode().translate(_TRUTHS)
-            return compress(self._placed, bits)  # type: ignore[arg-type]  # where a bit is set, there is a node
-        return map(self.at, slots_of(mask))
+        """The nodes of a mask."""
+        return self._picked(self._placed, mask)  # type: ignore[return-value]  # where a bit is set, there is a node
+
+    def ids(self, mask: Mask) -> Iterator[int]:
+        """The ids of a mask's nodes."""
+        return self._picked(self._ids_by_slot, mask)
+
+    def _picked(self, row: list[T], mask: Mask) -> Iterator[T]:
+        """What a row by slots holds for a mask: a sweep when it is for many, a search for each when it is for few."""
+        if mask.bit_count() * 32 > len(row):
+            return compress(row, bin(mask)[:1:-1].encode().translate(_TRUTHS))
+        return map(row.__getitem__, slots_of(mask))
 
     def put(self, node: Node, *, ipv4: bool = True) -> Placed:
         """Add a node or replace the one of its id."""
@@ -127,9 +140,11 @@ class Members:
         slot = kept if kept is not None else self._free.pop() if self._free else len(self._placed)
         if slot == len(self._placed):
             self._placed.append(None)
+            self._ids_by_slot.append(0)
         placed = place(node, slot, ipv4=ipv4)
         self._placed[slot] = placed
         self._slots[node.id] = slot
+        self._ids_by_slot[slot] = node.id
         self._mark(placed, held=True)
         return placed
 
