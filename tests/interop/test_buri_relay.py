@@ -6,8 +6,8 @@ import json
 from typing import Any
 
 import pytest
+import trustme
 
-from buri.testing.certificates import self_signed
 from buri.testing.enginelab import Side, counters, two_sides
 from buri.testing.lab import PRIVATE_SERVER, Lab, peer, wait_until
 from buri.testing.ourpeers import BuriRelay
@@ -42,9 +42,11 @@ def test_derpprobe_finds_it_healthy(lab: Lab) -> None:
     prober = lab.public_host("prober", number=2)
     name = "relay.example"
     prober.run("sh", "-c", f"printf '%s {name}\\n' {host.address} 2001:db8::9 >> /etc/hosts")
-    chain, key = self_signed(name)
-    (host.directory / "chain.pem").write_bytes(chain)
-    (host.directory / "key.pem").write_bytes(key)
+    authority = trustme.CA()
+    issued = authority.issue_cert(name)
+    (host.directory / "root.pem").write_bytes(authority.cert_pem.bytes())
+    (host.directory / "chain.pem").write_bytes(issued.cert_chain_pems[0].bytes())
+    (host.directory / "key.pem").write_bytes(issued.private_key_pem.bytes())
     relay = BuriRelay(
         host,
         f"--tls-cert={host.directory / 'chain.pem'}",
@@ -67,7 +69,7 @@ def test_derpprobe_finds_it_healthy(lab: Lab) -> None:
         "-bw-probe-size-bytes=1000000",
         check=False,
         timeout_s=90,
-        env={"SSL_CERT_FILE": str(host.directory / "chain.pem")},
+        env={"SSL_CERT_FILE": str(host.directory / "root.pem")},
     )
     said = done.stdout + done.stderr
     assert done.returncode == 0, said

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 
 import pytest
 import trustme
 
+from buri.relay.identity import make_self_signed
 from buri.testing.lab import PRIVATE_SERVER, Host, Lab
 from buri.testing.ourpeers import Burid, BuriServer
 from buri.testing.realpeers import Tailscaled, direct_line
@@ -37,20 +39,36 @@ def ask(host: Host, port: int, how: str, path: str) -> str:
     return host.run(sys.executable, "-c", ASK, NAME, str(port), how, path).stdout
 
 
-def test_nodes_join_by_tls_and_meet_by_the_relay_behind_the_same_certificate(lab: Lab) -> None:
-    host = lab.public_host("server", number=1, private=PRIVATE_SERVER)
+def by_authority() -> tuple[bytes, bytes, bytes]:
+    """A root, a chain that it issued, and the key."""
     authority = trustme.CA()
     issued = authority.issue_cert(NAME)
+    chain = b"".join(part.bytes() for part in issued.cert_chain_pems)
+    return authority.cert_pem.bytes(), chain, issued.private_key_pem.bytes()
+
+
+def self_signed() -> tuple[bytes, bytes, bytes]:
+    """As `openssl req -x509` makes it: it says of itself that it is an authority."""
+    chain, key = make_self_signed([NAME], authority=True)
+    return chain, chain, key
+
+
+@pytest.mark.parametrize("make", [by_authority, self_signed])
+def test_nodes_join_by_tls_and_meet_by_the_relay_behind_the_same_certificate(
+    lab: Lab, make: Callable[[], tuple[bytes, bytes, bytes]]
+) -> None:
+    host = lab.public_host("server", number=1, private=PRIVATE_SERVER)
+    root, chain, private = make()
     files = (host.directory / "chain.pem", host.directory / "key.pem")
-    files[0].write_bytes(b"".join(part.bytes() for part in issued.cert_chain_pems))
-    files[1].write_bytes(issued.private_key_pem.bytes())
+    files[0].write_bytes(chain)
+    files[1].write_bytes(private)
     server = BuriServer(
         host, "--listen=0.0.0.0:443", f"--url={URL}", f"--tls-cert={files[0]}", f"--tls-key={files[1]}", url=URL
     )
     homes = (lab.home("tokyo", server=host), lab.home("osaka", server=host))
     hosts = lab.home_host(homes[0], "alice"), lab.home_host(homes[1], "bob")
     for one in hosts:
-        trust(one, authority.cert_pem.bytes())
+        trust(one, root)
     assert ask(hosts[0], 443, "tls", "/health").startswith("200  {")
     assert ask(hosts[0], 443, "plain", "/key?v=130").startswith("200  {")
     assert ask(hosts[0], 443, "plain", "/register/x?y").startswith(f"301 {URL}/register/x?y ")

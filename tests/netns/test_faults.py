@@ -109,11 +109,11 @@ def test_auth_keys_that_do_not_serve_change_nothing_and_a_good_one_still_does(la
 
 
 def test_a_server_that_is_none_is_named_and_a_right_one_still_serves(lab: Lab) -> None:
-    from buri.testing.certificates import self_signed
+    from buri.relay.identity import make_self_signed
 
     with served(lab, "alice") as (server, (alice,), good):
         web = server.host
-        chain, key = self_signed(PRIVATE_SERVER)
+        chain, key = make_self_signed([PRIVATE_SERVER], authority=True)
         (web.directory / "web.crt").write_bytes(chain)
         (web.directory / "web.key").write_bytes(key)
         web.start("web", sys.executable, "-c", WEB, "0.0.0.0", "80").expect("ready")

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import errno
 from collections.abc import Iterable, Sequence
 from ipaddress import ip_address
 
 from buri.core.addresses import AddrPort
-from buri.core.errors import ConfigError, InUseError, NotPermittedError, StateError, SystemFault
+from buri.core.bindfault import bind_fault
+from buri.core.errors import ConfigError, StateError, SystemFault
 from buri.core.keys import NodePublic
 from buri.engine import load
 from buri.engine.frontport import Certificate, FrontConfig, FrontStats
@@ -30,7 +30,7 @@ class NativeFrontDoor:
         except ValueError as error:
             raise ConfigError(f"The listener's TLS cannot be set up: {error}.") from error
         except OSError as error:
-            raise _fault(error) from error
+            raise _fault(error, config) from error
 
     def listening(self) -> tuple[AddrPort, ...]:
         return _addresses(self._door.listening())
@@ -69,14 +69,7 @@ def _addresses(plain: Iterable[tuple[str, int]]) -> tuple[AddrPort, ...]:
     return tuple(AddrPort(ip_address(host), port) for host, port in plain)
 
 
-def _fault(error: OSError) -> SystemFault:
-    where = f" on {error.filename}" if error.filename else ""
-    if error.errno == errno.EADDRINUSE:
-        return InUseError(
-            f"Listening{where} failed: the port is taken by another program.", remedy="Stop it, or choose another port."
-        )
-    if error.errno in (errno.EACCES, errno.EPERM):
-        return NotPermittedError(f"No right to listen{where}.", remedy="Ports below 1024 need root.")
-    if error.errno == errno.EADDRNOTAVAIL:
-        return SystemFault(f"Listening{where} failed: that is not an address of this machine.")
-    return SystemFault(f"Listening{where} failed: {error.strerror or error}.")
+def _fault(error: OSError, config: FrontConfig) -> SystemFault:
+    """The door tells the address that it could not have as the error's file name."""
+    flag = "--stun" if error.filename in {str(address) for address in config.stun} else "--listen"
+    return bind_fault(error, error.filename or "the public addresses", flag)

@@ -10,6 +10,7 @@ from ipaddress import ip_address
 from pathlib import Path
 
 from cryptography import x509
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
@@ -42,7 +43,7 @@ def load_or_make_certificate(state_dir: Path, names: Sequence[str]) -> tuple[byt
         if _names(certificate) == set(names):
             end = text.index(b"-----BEGIN PRIVATE KEY-----")
             return text[:end], text[end:]
-    chain, key = _make(names)
+    chain, key = make_self_signed(names)
     write_secret(path, chain + key)
     return chain, key
 
@@ -53,15 +54,25 @@ def pin(chain_pem: bytes) -> str:
     return f"sha256-raw:{hashlib.sha256(der).hexdigest()}"
 
 
-def _names(certificate: x509.Certificate) -> set[str]:
-    found = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    return {*found.get_values_for_type(x509.DNSName), *map(str, found.get_values_for_type(x509.IPAddress))}
+def self_signed_pin(chain_pem: bytes) -> str:
+    """The pin of a chain that is one self-signed certificate, "" for any other.
+
+    No authority vouches for it, so clients can trust it by its pin alone. As made by `openssl req -x509` it even says that
+    it is an authority itself, which some clients refuse in a server, trusted or not; a pin is not concerned by that.
+    """
+    try:
+        (certificate,) = x509.load_pem_x509_certificates(chain_pem)
+        certificate.verify_directly_issued_by(certificate)
+    except (ValueError, TypeError, InvalidSignature):
+        return ""
+    return pin(chain_pem)
 
 
-def _make(names: Sequence[str]) -> tuple[bytes, bytes]:
+def make_self_signed(names: Sequence[str], *, authority: bool = False) -> tuple[bytes, bytes]:
+    """A certificate for host names and IP addresses, and its key (both PEM); as an `authority` it can be a root, too."""
     key = ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Buri relay")])
-    certificate = (
+    builder = (
         x509.CertificateBuilder()
         .subject_name(subject)
         .issuer_name(subject)
@@ -70,12 +81,18 @@ def _make(names: Sequence[str]) -> tuple[bytes, bytes]:
         .not_valid_before(_NOT_BEFORE)
         .not_valid_after(_NOT_AFTER)
         .add_extension(x509.SubjectAlternativeName([_general(name) for name in names]), critical=False)
-        .sign(key, hashes.SHA256())
     )
+    if authority:
+        builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
     return (
-        certificate.public_bytes(serialization.Encoding.PEM),
+        builder.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM),
         key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()),
     )
+
+
+def _names(certificate: x509.Certificate) -> set[str]:
+    found = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    return {*found.get_values_for_type(x509.DNSName), *map(str, found.get_values_for_type(x509.IPAddress))}
 
 
 def _general(name: str) -> x509.GeneralName:

@@ -14,9 +14,9 @@ from typing import Self
 import msgspec
 
 from buri.core.addresses import AddrPort
+from buri.core.bindfault import bind_fault
 from buri.core.errors import StateError
 from buri.engine.frontport import FrontStats
-from buri.netio.listening import bind_fault
 
 # Names that can fall; all others only grow.
 _GAUGES = frozenset({"curr_connections", "curr_home_connections", "front_connections"})

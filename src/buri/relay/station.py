@@ -17,7 +17,7 @@ from buri.core.keys import NodePrivate
 from buri.engine.frontport import Certificate, FrontConfig
 from buri.netio.secretfile import write_public
 from buri.relay.config import RelayConfig
-from buri.relay.identity import load_or_make_certificate, load_relay_key, pin
+from buri.relay.identity import load_or_make_certificate, load_relay_key, self_signed_pin
 from buri.wire.tailcfg.derpmap import DERPMap
 from buri.wire.tailcfg.relayregion import OwnRelay, build_region
 
@@ -27,13 +27,12 @@ _OUTSIDE = ((socket.AF_INET, "192.0.2.1"), (socket.AF_INET6, "2001:db8::1"))
 
 
 class RelayStation(msgspec.Struct, frozen=True):
-    """Settings with the relay's key and certificate. `own_certificate`: made here, so clients pin it."""
+    """Settings with the relay's key and certificate; a self-signed one, such as its own, clients are told to pin."""
 
     config: RelayConfig
     hostname: str
     key: NodePrivate
     certificate: Certificate
-    own_certificate: bool
 
     @classmethod
     def prepare(cls, config: RelayConfig) -> Self:
@@ -48,9 +47,9 @@ class RelayStation(msgspec.Struct, frozen=True):
         hostname = config.hostname or str(reachable_address(config.listen.address))
         key = load_relay_key(config.state_dir)
         if config.tls_files is not None:
-            return cls(config, hostname, key, read_certificate(*config.tls_files), own_certificate=False)
+            return cls(config, hostname, key, read_certificate(*config.tls_files))
         chain, chain_key = load_or_make_certificate(config.state_dir, [hostname])
-        return cls(config, hostname, key, Certificate(chain, chain_key), own_certificate=True)
+        return cls(config, hostname, key, Certificate(chain, chain_key))
 
     def front_config(self) -> FrontConfig:
         """What the front door is opened with: relay and STUN, and nothing behind it."""
@@ -62,14 +61,14 @@ class RelayStation(msgspec.Struct, frozen=True):
             relay_key=self.key.raw,
         )
 
-    def derp_map(self, listening: Sequence[AddrPort]) -> DERPMap:
-        """The relay's region as `buri server --derp-map` and every Tailscale client read it."""
+    def derp_map(self, listening: Sequence[AddrPort], certificate: Certificate | None = None) -> DERPMap:
+        """The relay's region as `buri server --derp-map` and every Tailscale client read it; with a newer certificate."""
         relay = OwnRelay(
             host=self.hostname,
             addresses=_addresses(self.hostname),
             port=listening[0].port,
             stun_port=None if self.config.stun is None else self.config.stun.port,
-            certificate=pin(self.certificate.chain_pem) if self.own_certificate else "",
+            certificate=self_signed_pin((certificate or self.certificate).chain_pem),
             name=f"Buri relay {self.hostname}",
         )
         number = self.config.region

@@ -16,6 +16,7 @@ from buri.core.errors import BuriError
 from buri.engine.frontdoor import NativeFrontDoor
 from buri.engine.frontport import FrontConfig, FrontDoor
 from buri.relay.config import RelayFlags, resolve
+from buri.relay.identity import self_signed_pin
 from buri.relay.metrics import MetricsServer
 from buri.relay.station import RelayStation, read_certificate, write_map
 
@@ -60,11 +61,14 @@ def _reload(station: RelayStation, door: FrontDoor) -> None:
         _log.info("SIGHUP: this relay's certificate is its own and never changes")
         return
     try:
-        door.set_certificate(read_certificate(*files))
+        certificate = read_certificate(*files)
+        door.set_certificate(certificate)
+        _log.info("read the certificate %s again; new connections get it", files[0])
+        if self_signed_pin(certificate.chain_pem) != self_signed_pin(station.certificate.chain_pem):
+            path = write_map(station.config.state_dir, station.derp_map(door.listening(), certificate))
+            _log.warning("clients pin a self-signed certificate: give the control server the new map %s", path)
     except BuriError as error:
         _log.error("the certificate stays as it was: %s", error)
-    else:
-        _log.info("read the certificate %s again; new connections get it", files[0])
 
 
 def _greet(station: RelayStation, door: FrontDoor, metrics: MetricsServer | None) -> None:

@@ -34,8 +34,9 @@ from buri.core.keys import MachinePrivate
 from buri.engine.frontdoor import NativeFrontDoor
 from buri.engine.frontport import Certificate, FrontConfig, FrontDoor
 from buri.netio.secretfile import load_or_make_key, write_secret
-from buri.relay.identity import load_or_make_certificate, load_relay_key, pin
+from buri.relay.identity import load_or_make_certificate, load_relay_key, pin, self_signed_pin
 from buri.relay.station import read_certificate
+from buri.wire.tailcfg.derpmap import DERPMap
 from buri.wire.tailcfg.relayregion import OwnRelay
 
 NOISE_KEY_FILE = "noise.key"
@@ -65,15 +66,15 @@ async def _serve(config: ServerConfig) -> None:
     async with contextlib.AsyncExitStack() as stack:
         _prepare(config.state_dir)
         given = _given_certificate(config)
-        more = read_derp_map(config.derp_map) if config.derp_map is not None else None
+        if config.derp_map is not None:
+            read_derp_map(config.derp_map)
         lock = StateLock(config.state_dir)  # before anything is written: another server may run on it
         stack.callback(lock.close)
         certificate, name = await loop.run_in_executor(None, _certificate, config, given)
-        own = _own_relay(config, name) if config.relay else None
         settings = Settings(url=config.url)
         if config.base_domain is not None:
             settings = Settings(url=config.url, base_domain=config.base_domain)
-        coordinator = await Coordinator.open(config.state_dir, settings, build_derp_map(own, more), lock=lock)
+        coordinator = await Coordinator.open(config.state_dir, settings, _derp_map(config, name), lock=lock)
         stack.push_async_callback(coordinator.close)
         if config.policy is not None:
             stack.callback((await _follow_policy(config.policy, coordinator)).close)
@@ -128,7 +129,7 @@ async def _open_doors(
         )
     )
     stack.callback(door.close)
-    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, _reload, config, door)
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, _reload, config, door, coordinator)
     if config.relay:
         coordinator.on_relay_keys(lambda keys: door.admit(sorted(keys)))
     what = "control and relay" if config.relay else "control"
@@ -138,13 +139,15 @@ async def _open_doors(
     ]
 
 
-def _reload(config: ServerConfig, door: FrontDoor) -> None:
+def _reload(config: ServerConfig, door: FrontDoor, coordinator: Coordinator) -> None:
     """SIGHUP: the certificate's files were renewed."""
     if config.tls_cert is None or config.tls_key is None:
         _log.info("SIGHUP: there is no certificate to read again")
         return
     try:
-        door.set_certificate(read_certificate(config.tls_cert, config.tls_key))
+        certificate = read_certificate(config.tls_cert, config.tls_key)
+        door.set_certificate(certificate)
+        coordinator.set_derp_map(_derp_map(config, self_signed_pin(certificate.chain_pem)))
     except BuriError as error:
         _log.error("the certificate stays as it was: %s", error)
     else:
@@ -169,10 +172,17 @@ def _given_certificate(config: ServerConfig) -> Certificate | None:
 
 def _certificate(config: ServerConfig, given: Certificate | None) -> tuple[Certificate | None, str]:
     """The certificate of the public listener, and the CertName that clients need for it ("" = they verify by roots)."""
-    if given is not None or not config.relay:
-        return given, ""
+    if given is not None:
+        return given, self_signed_pin(given.chain_pem)
+    if not config.relay:
+        return None, ""
     chain, key = load_or_make_certificate(config.state_dir, [config.host])
     return Certificate(chain, key), pin(chain)
+
+
+def _derp_map(config: ServerConfig, certificate: str) -> DERPMap:
+    more = read_derp_map(config.derp_map) if config.derp_map is not None else None
+    return build_derp_map(_own_relay(config, certificate) if config.relay else None, more)
 
 
 def _own_relay(config: ServerConfig, certificate: str) -> OwnRelay:

@@ -93,9 +93,9 @@ def start_derper(host: Host, *, port: int = 3340, stun_port: int = 3478) -> tupl
 
 def make_certificate(host: Host, directory: Any, name: str) -> None:
     """A self-signed certificate where derper looks for it: <name>.crt and <name>.key."""
-    from buri.testing.certificates import self_signed
+    from buri.relay.identity import make_self_signed
 
-    chain, key = self_signed(name)
+    chain, key = make_self_signed([name], authority=True)
     (directory / f"{name}.crt").write_bytes(chain)
     (directory / f"{name}.key").write_bytes(key)
 

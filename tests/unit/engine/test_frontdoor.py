@@ -16,7 +16,7 @@ from buri.core.addresses import AddrPort
 from buri.core.errors import ConfigError, InUseError
 from buri.core.keys import NodePrivate, NodePublic
 from buri.engine.frontport import Certificate, FrontConfig, FrontDoor
-from buri.testing.certificates import self_signed
+from buri.relay.identity import make_self_signed
 from buri.testing.derpclient import PEER_GONE, PING, PONG, RECV_PACKET, SEND_PACKET, TIMEOUT_S, DERPClient, frame
 
 pytestmark = pytest.mark.engine
@@ -82,7 +82,7 @@ def where(door: FrontDoor) -> tuple[str, int]:
 
 
 def certificate() -> Certificate:
-    return Certificate(*self_signed("relay.example"))
+    return Certificate(*make_self_signed(["relay.example"], authority=True))
 
 
 def trusting(found: Certificate) -> ssl.SSLContext:

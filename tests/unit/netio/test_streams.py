@@ -10,7 +10,7 @@ import pytest
 
 from buri.core.errors import ConfigError, PeerError, UnreachableError, WireError
 from buri.netio.streams import connect, http, request_latency_s
-from buri.testing.certificates import self_signed
+from buri.relay.identity import make_self_signed
 
 Talk = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
@@ -105,7 +105,7 @@ def test_a_url_that_is_none_is_the_callers_fault() -> None:
 def test_a_certificate_nobody_vouches_for_is_refused_but_can_be_timed(tmp_path: Path) -> None:
     import ssl
 
-    chain, key = self_signed("127.0.0.1")
+    chain, key = make_self_signed(["127.0.0.1"], authority=True)
     (tmp_path / "c").write_bytes(chain)
     (tmp_path / "k").write_bytes(key)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)

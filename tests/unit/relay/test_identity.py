@@ -7,9 +7,10 @@ import hashlib
 import ssl
 from pathlib import Path
 
+import trustme
 from cryptography import x509
 
-from buri.relay.identity import load_or_make_certificate, load_relay_key, pin
+from buri.relay.identity import load_or_make_certificate, load_relay_key, make_self_signed, pin, self_signed_pin
 
 
 def test_the_key_is_made_once(tmp_path: Path) -> None:
@@ -32,6 +33,15 @@ def test_clients_that_pin_accept_the_certificate(tmp_path: Path) -> None:
     assert [str(address) for address in names.get_values_for_type(x509.IPAddress)] == ["192.0.2.1"]
     der = ssl.PEM_cert_to_DER_cert(chain.decode())
     assert pin(chain) == f"sha256-raw:{hashlib.sha256(der).hexdigest()}"
+
+
+def test_only_a_lone_self_signed_certificate_is_to_be_pinned() -> None:
+    chain, key = make_self_signed(["relay.example"], authority=True)
+    assert self_signed_pin(chain) == pin(chain)
+    issued = trustme.CA().issue_cert("relay.example")
+    assert self_signed_pin(issued.cert_chain_pems[0].bytes()) == ""
+    assert self_signed_pin(chain + chain) == ""
+    assert self_signed_pin(key) == self_signed_pin(b"") == ""
 
 
 def test_a_certificate_file_that_does_not_parse_is_made_anew(tmp_path: Path) -> None:

@@ -8,13 +8,14 @@ from pathlib import Path
 
 import msgspec
 import pytest
+import trustme
 
 from buri.core.addresses import AddrPort
 from buri.core.errors import ConfigError
+from buri.engine.frontport import Certificate
 from buri.relay.config import RelayFlags, resolve
-from buri.relay.identity import pin
+from buri.relay.identity import make_self_signed, pin
 from buri.relay.station import RelayStation, reachable_address, write_map
-from buri.testing.certificates import self_signed
 
 
 def station(state_dir: Path, **flags: str) -> RelayStation:
@@ -42,9 +43,10 @@ def test_an_own_certificate_is_pinned_at_the_port_really_bound(tmp_path: Path) -
 
 
 def test_a_given_certificate_is_verified_by_roots_under_its_name(tmp_path: Path) -> None:
-    chain, key = self_signed("relay.example")
+    issued = trustme.CA().issue_cert("relay.example")
+    chain = issued.cert_chain_pems[0].bytes()
     (tmp_path / "chain.pem").write_bytes(chain)
-    (tmp_path / "key.pem").write_bytes(key)
+    (tmp_path / "key.pem").write_bytes(issued.private_key_pem.bytes())
     files = {"tls_cert": str(tmp_path / "chain.pem"), "tls_key": str(tmp_path / "key.pem")}
     made = station(tmp_path, listen="127.0.0.1:0", hostname="relay.example", stun="none", **files)
     assert made.certificate.chain_pem == chain
@@ -55,6 +57,20 @@ def test_a_given_certificate_is_verified_by_roots_under_its_name(tmp_path: Path)
     (tmp_path / "key.pem").unlink()
     with pytest.raises(ConfigError, match=r"key\.pem: No such file"):
         station(tmp_path, hostname="relay.example", **files)
+
+
+def test_a_given_certificate_that_nobody_vouches_for_is_pinned(tmp_path: Path) -> None:
+    chain, key = make_self_signed(["relay.example"], authority=True)
+    (tmp_path / "chain.pem").write_bytes(chain)
+    (tmp_path / "key.pem").write_bytes(key)
+    files = {"tls_cert": str(tmp_path / "chain.pem"), "tls_key": str(tmp_path / "key.pem")}
+    made = station(tmp_path, listen="127.0.0.1:0", hostname="relay.example", stun="none", **files)
+    newer = Certificate(*make_self_signed(["relay.example"]))
+    for certificate, shown in ((None, chain), (newer, newer.chain_pem)):
+        region = (made.derp_map([AddrPort.parse("127.0.0.1:443")], certificate).regions or {})[900]
+        assert region is not None
+        (only,) = region.nodes or []
+        assert only.cert_name == pin(shown)
 
 
 def test_the_map_is_kept_as_clients_read_it(tmp_path: Path) -> None:

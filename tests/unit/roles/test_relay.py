@@ -14,9 +14,9 @@ from buri.core.addresses import AddrPort
 from buri.core.keys import NodePublic
 from buri.engine.frontport import Certificate, FrontConfig, FrontStats
 from buri.relay.config import RelayFlags, resolve
+from buri.relay.identity import make_self_signed
 from buri.relay.station import RelayStation
 from buri.roles.relay import main, serve
-from buri.testing.certificates import self_signed
 
 
 class RememberingDoor:
@@ -91,7 +91,7 @@ def test_sighup_gives_new_connections_the_renewed_certificate(tmp_path: Path) ->
     chain_file, key_file = tmp_path / "chain.pem", tmp_path / "key.pem"
 
     def renew() -> bytes:
-        chain, key = self_signed("relay.example")
+        chain, key = make_self_signed(["relay.example"], authority=True)
         chain_file.write_bytes(chain)
         key_file.write_bytes(key)
         return chain

@@ -13,10 +13,10 @@ from buri.control.noisefront.exchange import Handler
 from buri.control.noisefront.http1 import HTTPConnection
 from buri.control.noisefront.tunnel import MachineHandler, Tunnel
 from buri.core.addresses import AddrPort
+from buri.core.bindfault import bind_fault
 from buri.core.errors import SystemFault
 from buri.core.keys import MachinePrivate
 from buri.machine.noiseserver import NoiseServer
-from buri.netio.listening import bind_fault
 
 BACKLOG = 4096
 

@@ -11,15 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from buri.core.addresses import AddrPort
-from buri.core.errors import StateError
 from buri.core.keys import DiscoPrivate, NodePrivate
 from buri.machine.paths import limits
 from buri.machine.paths.fullsize import FULL_PAYLOAD_BYTES
 from buri.machine.paths.manager import PathManager
-from buri.machine.paths.pings import MAX_IN_FLIGHT
 from buri.machine.paths.values import (
-    EndpointType,
-    LocalEndpoint,
     NeedEndpoints,
     PathChosen,
     PathEvent,
@@ -27,98 +23,12 @@ from buri.machine.paths.values import (
     PingDone,
     RelayInUse,
     SendRelay,
-    SendUDP,
     Transmit,
 )
 from buri.testing.farpeer import FarPeer
+from buri.testing.pathstage import FAR, LAN, NEAR, OURS, Stage
 from buri.testing.playbook import Playbook
 from buri.wire import disco
-
-OURS = AddrPort.parse("198.51.100.1:41641")
-NEAR = AddrPort.parse("203.0.113.1:41641")
-FAR = AddrPort.parse("203.0.113.2:41641")
-LAN = AddrPort.parse("192.168.1.7:41641")
-
-
-class Stage:
-    """A manager that is up, with one peer and fresh endpoints."""
-
-    def __init__(self, *endpoints: AddrPort, relay_up: bool = True, fresh: bool = True) -> None:
-        self.rng = Random(1)
-        self.node = NodePrivate.from_entropy(self.rng.randbytes(32))
-        self.disco = DiscoPrivate.from_entropy(self.rng.randbytes(32))
-        self.peer = FarPeer(self.rng, self.disco.public())
-        self.paths = PathManager(self.rng)
-        self.book: Playbook[Transmit, PathEvent] = Playbook(self.paths)
-        self.paths.set_self(self.node.public(), self.disco, self.now)
-        self.paths.set_peers([self.peer.info(*endpoints)], self.now)
-        if relay_up:
-            self.paths.handle_relay_up(1, self.now)
-        if fresh:
-            self.tell_endpoints()
-        self.book.drain()
-        self.first_path = next(event for event in self.book.said if isinstance(event, PathChosen))
-
-    @property
-    def now(self) -> float:
-        return self.book.now
-
-    def tell_endpoints(self) -> None:
-        self.paths.set_local_endpoints([LocalEndpoint(OURS, EndpointType.STUN)], self.now)
-
-    def active(self) -> None:
-        self.paths.peer_active(self.peer.key, self.now)
-        self.book.drain()
-
-    def advance(self, seconds: float, *, active: bool = True) -> None:
-        """Let time pass; while `active`, packets go to the peer every half second."""
-        for _ in range(round(seconds * 2)):
-            if active:
-                self.active()
-            self.book.advance(0.5)
-
-    def answer(self, address: AddrPort, delay_s: float = 0.0) -> None:
-        """Answer every ping sent to that address so far, after a delay; forget what was sent."""
-        pings = [sent for sent in self.udp() if sent.address == address and is_ping(self.peer.open(sent))]
-        self.book.advance(delay_s)
-        for sent in pings:
-            self.paths.handle_disco_udp(self.peer.pong_to(sent, OURS), address, self.now)
-        self.book.sent.clear()
-        self.book.drain()
-
-    def play(self, seconds: float, *alive: AddrPort, round_trip_s: float = 0.02) -> None:
-        """Let time pass in use, with a peer that answers at these addresses."""
-        for step in range(round(seconds / round_trip_s)):
-            if step % 25 == 0:
-                self.active()
-            pings = [sent for sent in self.udp() if sent.address in alive and is_ping(self.peer.open(sent))]
-            self.book.sent.clear()
-            self.book.advance(round_trip_s)
-            for sent in pings:
-                self.paths.handle_disco_udp(self.peer.pong_to(sent, OURS), sent.address, self.now)
-
-    def udp(self) -> list[SendUDP]:
-        self.book.drain()
-        return [sent for sent in self.book.sent if isinstance(sent, SendUDP)]
-
-    def relayed(self) -> list[disco.Message]:
-        self.book.drain()
-        return [self.peer.open(sent) for sent in self.book.sent if isinstance(sent, SendRelay)]
-
-    def path(self) -> PathChosen:
-        self.book.drain()
-        return next((e for e in reversed(self.book.said) if isinstance(e, PathChosen)), self.first_path)
-
-    def said(self, kind: type[PathEvent]) -> list[PathEvent]:
-        self.book.drain()
-        return [event for event in self.book.said if isinstance(event, kind)]
-
-    def count(self, name: str) -> int:
-        return self.paths.counters.get(name, 0)
-
-
-def is_ping(message: disco.Message) -> bool:
-    return isinstance(message, disco.Ping)
 
 
 def test_a_new_peer_is_sent_to_by_its_relay_without_any_traffic_once_that_is_connected() -> None:
@@ -508,88 +418,6 @@ def test_a_peer_heard_through_another_relay_is_sent_to_there_until_that_says_gon
     assert stage.path().relay_region == 1
 
 
-def test_pings_of_a_person_end_once_each_by_answer_by_time_or_with_the_peer() -> None:
-    stage = Stage(NEAR)
-    answered = stage.paths.ping(stage.peer.key, 0, stage.now)
-    stage.book.drain()
-    by_relay = next(sent for sent in stage.book.sent if isinstance(sent, SendRelay))
-    stage.book.advance(0.1)
-    stage.paths.handle_disco_relay(stage.peer.pong_to(by_relay, OURS), 1, stage.peer.key, stage.now)
-    stage.answer(NEAR)
-    unanswered = stage.paths.ping(stage.peer.key, 0, stage.now)
-    stage.book.advance(6)
-    orphaned = stage.paths.ping(stage.peer.key, 0, stage.now)
-    stage.paths.set_peers([], stage.now)
-    stage.book.advance(10)
-
-    ends = {done.request: done for done in stage.said(PingDone) if isinstance(done, PingDone)}
-    assert len(stage.said(PingDone)) == 3
-    assert ends[answered].region == 1
-    assert ends[answered].latency_s == pytest.approx(0.1)
-    assert ends[unanswered].error == "no answer within 5 s"
-    assert ends[orphaned].error == "the peer is gone from the tailnet"
-    with pytest.raises(StateError, match="not a peer"):
-        stage.paths.ping(stage.peer.key, 0, stage.now)
-
-
-def test_a_ping_waits_for_the_relay_and_goes_out_when_that_is_up() -> None:
-    stage = Stage(relay_up=False)
-    request = stage.paths.ping(stage.peer.key, 0, stage.now)
-    stage.book.advance(0.3)
-    assert (stage.relayed(), stage.said(PingDone)) == ([], [])
-    assert stage.said(RelayInUse) == [RelayInUse(1)]
-    stage.paths.handle_relay_up(1, stage.now)
-    stage.book.drain()
-    sent = [one for one in stage.book.sent if isinstance(one, SendRelay) and is_ping(stage.peer.open(one))]
-    assert len(sent) == 1
-    stage.book.advance(0.1)
-    stage.paths.handle_disco_relay(stage.peer.pong_to(sent[0], OURS), 1, stage.peer.key, stage.now)
-    (done,) = stage.said(PingDone)
-    assert isinstance(done, PingDone)
-    assert (done.request, done.region, done.error) == (request, 1, "")
-    assert done.latency_s == pytest.approx(0.1)
-
-
-def test_a_ping_waits_for_a_peer_that_has_told_neither_relay_nor_address() -> None:
-    stage = Stage()
-    stage.paths.set_peers([stage.peer.info(home_region=0)], stage.now)
-    first = stage.paths.ping(stage.peer.key, 0, stage.now)
-    stage.book.advance(4)
-    second = stage.paths.ping(stage.peer.key, 0, stage.now)
-    stage.book.advance(1)
-    assert stage.said(PingDone) == [
-        PingDone(first, stage.peer.key, error="the peer has told neither a relay nor an address", lost=True)
-    ]
-    stage.paths.set_peers([stage.peer.info(NEAR, home_region=0)], stage.now)
-    stage.answer(NEAR)
-    done = stage.said(PingDone)[-1]
-    assert isinstance(done, PingDone)
-    assert (done.request, done.endpoint) == (second, NEAR)
-
-
-def test_a_ping_for_a_region_that_never_connects_says_so_at_its_end_and_not_before() -> None:
-    stage = Stage(relay_up=False)
-    request = stage.paths.ping(stage.peer.key, 0, stage.now, 2.0)
-    stage.book.advance(1.9)
-    assert stage.said(PingDone) == []
-    stage.book.advance(0.2)
-    assert stage.said(PingDone) == [
-        PingDone(request, stage.peer.key, error="the peer's relay (region 1) is not connected", lost=True)
-    ]
-
-
-def test_a_ping_to_a_peer_that_comes_to_its_relay_later_is_sent_again() -> None:
-    stage = Stage()
-    stage.paths.ping(stage.peer.key, 0, stage.now)
-    stage.paths.handle_relay_peer_gone(1, stage.peer.key, stage.now)
-    stage.book.clear()
-    stage.book.advance(0.6)
-    assert [is_ping(message) for message in stage.relayed()].count(True) == 1
-    stage.book.clear()
-    stage.book.advance(2)
-    assert [message for message in stage.relayed() if is_ping(message)] == []
-
-
 def test_a_call_me_maybe_waits_for_a_peer_to_tell_its_relay() -> None:
     stage = Stage()
     stage.paths.set_peers([stage.peer.info(home_region=0)], stage.now)
@@ -598,23 +426,6 @@ def test_a_call_me_maybe_waits_for_a_peer_to_tell_its_relay() -> None:
     stage.paths.set_peers([stage.peer.info(home_region=1)], stage.now)
 
     assert stage.relayed() == [disco.CallMeMaybe((OURS,))]
-
-
-def test_a_ping_of_a_given_size_is_that_size_on_the_wire() -> None:
-    stage = Stage(NEAR)
-    stage.paths.ping(stage.peer.key, 1200, stage.now)
-
-    assert 1200 in [len(sent.data) for sent in stage.udp()]
-
-
-def test_pings_in_flight_are_bounded() -> None:
-    stage = Stage(*[AddrPort.parse(f"203.0.113.{n}:53") for n in range(1, 101)])
-    for _ in range(100):
-        stage.paths.ping(stage.peer.key, 0, stage.now)
-    stage.book.drain()
-    peer = stage.paths._peers[stage.peer.key]
-
-    assert len(peer._pings) <= MAX_IN_FLIGHT
 
 
 def test_a_thousand_idle_peers_cost_no_timer_and_one_event_each() -> None:

@@ -6,8 +6,8 @@ import errno
 
 import pytest
 
+from buri.core.bindfault import bind_fault
 from buri.core.errors import InUseError, NotPermittedError, SystemFault
-from buri.netio.listening import bind_fault
 
 
 @pytest.mark.parametrize(
