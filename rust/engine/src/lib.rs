@@ -2,12 +2,14 @@
 //!
 //! Rooms: `wireguard` (sans-IO Noise IKpsk2 sessions), `aead` (batch AEAD trait, `ring` behind it), `tun` and `udp`
 //! (offloaded IO), `filter` and `routes` (compiled tables), `derp` (frames, client connections, relay server), `front`
-//! (public TCP listeners, STUN responder), `shell` (the one thread that owns a node's packets).
+//! (public TCP listeners, STUN responder), `shell` (the one thread that owns a node's packets),
+//! `os` (epoll, streams, socket options).
 
 pub mod aead;
 pub mod derp;
 pub mod filter;
 pub mod front;
+mod os;
 pub mod routes;
 pub mod shell;
 pub mod tun;

@@ -16,6 +16,8 @@ const HEALTH: u8 = 0x14;
 const LONGEST_FRAME_BYTES: usize = 1 << 20;
 const LONGEST_HEAD_BYTES: usize = 16 << 10;
 const PING_BYTES: usize = 8;
+/// Answers that may wait for the relay.
+const PONGS_BYTES: usize = 1 << 10;
 
 /// What the relay said.
 pub enum Heard<'a> {
@@ -150,7 +152,8 @@ impl Client {
                 }
             }
             (_, PING) => {
-                if let Some(payload) = body.get(..PING_BYTES) {
+                // A relay that asks faster than it listens gets no answer.
+                if let Some(payload) = body.get(..PING_BYTES).filter(|_| self.output.len() < PONGS_BYTES) {
                     push_frame(&mut self.output, PONG, &[payload]);
                 }
             }
@@ -253,6 +256,18 @@ mod tests {
             assert!(output.starts_with(b"GET /derp HTTP/1.1\r\nHost: relay.example\r\n"));
             assert!(output.ends_with(&frame(PONG, &[&[5; 8]])));
         }
+    }
+
+    #[test]
+    fn a_relay_that_pings_without_end_makes_us_hoard_nothing() {
+        let mut client = Client::new(&US, "relay.example", [3; 24]);
+        listen(&mut client, &[&conversation()]).expect("a good relay");
+        let flood = frame(PING, &[&[5; 8]]).repeat(10_000);
+        listen(&mut client, &[&flood]).expect("still a relay");
+        assert!(client.output.len() <= PONGS_BYTES + 16);
+        client.output.clear();
+        listen(&mut client, &[&frame(PING, &[&[6; 8]])]).expect("still a relay");
+        assert_eq!(client.output, frame(PONG, &[&[6; 8]]));
     }
 
     #[test]

@@ -3,8 +3,8 @@
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
+use super::backlog::Backlog;
 use super::frames::{push_frame, Key};
-use crate::shell::backlog::Backlog;
 
 /// Some 35 ms of 60 Mbit/s, or four super-packets: enough that a fast stream never runs dry between two turns of the
 /// loop, little enough that a slow receiver's packets are fresh. What does not fit drops the oldest.

@@ -1,5 +1,6 @@
 //! DERP, the relay protocol: its frames, a client's and a relay's core without sockets (upstream: `derp/`; wire reference 1d).
 
+pub(crate) mod backlog;
 pub mod client;
 pub mod frames;
 pub mod hub;

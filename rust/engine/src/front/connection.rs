@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use crate::derp::ClientId;
-use crate::shell::stream::Stream;
+use crate::os::stream::Stream;
 
 /// For the first byte, TLS and the head together.
 pub(super) const HEAD_TIMEOUT: Duration = Duration::from_secs(10);

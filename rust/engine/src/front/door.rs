@@ -15,7 +15,7 @@ use super::turn::Turn;
 use super::{sockets, stun::Responder};
 use crate::derp::frames::Key;
 use crate::derp::Hub;
-use crate::shell::poller::EventFd;
+use crate::os::poller::EventFd;
 
 const STATS_TIMEOUT: Duration = Duration::from_secs(2);
 

@@ -7,19 +7,16 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use super::stun::unmap;
-use crate::shell::stream::set;
-use crate::udp::socket::SockAddr;
+use crate::os::stream::tune;
+use crate::os::{set_option, SockAddr};
 
 const BACKLOG: libc::c_int = 4096;
 const STUN_BUFFER_BYTES: libc::c_int = 1 << 20;
-/// See `shell::stream`: what is unsent waits where it can still be dropped.
-const UNSENT_BYTES: libc::c_int = 128 << 10;
-const SILENCE_MS: libc::c_int = 15_000;
 
 /// A TCP listener; `[::]` takes IPv4 clients too.
 pub(super) fn listen(address: SocketAddr) -> io::Result<OwnedFd> {
     let fd = socket(family(&address), libc::SOCK_STREAM)?;
-    set(&fd, libc::SOL_SOCKET, libc::SO_REUSEADDR, 1)?;
+    set_option(&fd, libc::SOL_SOCKET, libc::SO_REUSEADDR, 1)?;
     bind(&fd, address)?;
     // SAFETY: no pointers.
     check(unsafe { libc::listen(fd.as_raw_fd(), BACKLOG) })?;
@@ -30,11 +27,11 @@ pub(super) fn listen(address: SocketAddr) -> io::Result<OwnedFd> {
 pub(super) fn listen_stun(address: SocketAddr) -> io::Result<OwnedFd> {
     let fd = socket(family(&address), libc::SOCK_DGRAM)?;
     if address.is_ipv4() {
-        set(&fd, libc::IPPROTO_IP, libc::IP_PKTINFO, 1)?;
+        set_option(&fd, libc::IPPROTO_IP, libc::IP_PKTINFO, 1)?;
     } else {
-        set(&fd, libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO, 1)?;
+        set_option(&fd, libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO, 1)?;
     }
-    set(&fd, libc::SOL_SOCKET, libc::SO_RCVBUF, STUN_BUFFER_BYTES)?;
+    set_option(&fd, libc::SOL_SOCKET, libc::SO_RCVBUF, STUN_BUFFER_BYTES)?;
     bind(&fd, address)?;
     Ok(fd)
 }
@@ -57,9 +54,7 @@ pub(super) fn accept(listener: &OwnedFd) -> io::Result<(OwnedFd, SocketAddr)> {
     let raw = check(unsafe { libc::accept4(listener.as_raw_fd(), name.as_mut_ptr(), &mut len, flags) })?;
     // SAFETY: `raw` is a fresh descriptor that nobody else owns.
     let fd = unsafe { OwnedFd::from_raw_fd(raw) };
-    set(&fd, libc::IPPROTO_TCP, libc::TCP_NODELAY, 1)?;
-    set(&fd, libc::IPPROTO_TCP, libc::TCP_USER_TIMEOUT, SILENCE_MS)?;
-    set(&fd, libc::IPPROTO_TCP, libc::TCP_NOTSENT_LOWAT, UNSENT_BYTES)?;
+    tune(&fd)?;
     let peer = name.to_std().map(unmap).ok_or(io::ErrorKind::InvalidData)?;
     Ok((fd, peer))
 }
@@ -113,7 +108,7 @@ fn socket(family: libc::c_int, kind: libc::c_int) -> io::Result<OwnedFd> {
     // SAFETY: `raw` is a fresh descriptor that nobody else owns.
     let fd = unsafe { OwnedFd::from_raw_fd(raw) };
     if family == libc::AF_INET6 {
-        set(&fd, libc::IPPROTO_IPV6, libc::IPV6_V6ONLY, 0)?;
+        set_option(&fd, libc::IPPROTO_IPV6, libc::IPV6_V6ONLY, 0)?;
     }
     Ok(fd)
 }

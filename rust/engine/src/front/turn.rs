@@ -15,8 +15,8 @@ use super::head::{self, Head, Verdict};
 use super::stun::Responder;
 use super::{handoff, sockets};
 use crate::derp::{ClientId, Hub};
-use crate::shell::poller::{EventFd, Interest, Poller, Ready};
-use crate::shell::stream::{Scratch, Stream};
+use crate::os::poller::{EventFd, Interest, Poller, Ready};
+use crate::os::stream::{Scratch, Stream};
 
 const WAKE: u64 = 0;
 const LISTENER: u64 = 1;

@@ -68,6 +68,8 @@ counters! {
     drop_out_relay_congested,
     /// Datagrams of no known kind.
     drop_in_unknown,
+    /// Disco and STUN beyond what Python can take (see `callers`), or longer than any.
+    drop_in_callers,
     /// WireGuard that did not authenticate, was replayed, or came for nobody.
     drop_in_unauthentic,
     /// Inside the tunnel, no IP packet.

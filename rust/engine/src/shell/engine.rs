@@ -13,7 +13,7 @@ use super::config::{Config, Key};
 use super::events::{Event, EventQueue};
 use super::node::Node;
 use super::orders::Order;
-use super::poller::EventFd;
+use crate::os::poller::EventFd;
 use crate::tun::OpenError;
 use crate::udp::BindError;
 
@@ -80,6 +80,17 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Shared {
+    pub fn new(event_capacity: usize) -> io::Result<Shared> {
+        Ok(Shared {
+            letters: Mutex::default(),
+            waiting: AtomicBool::new(false),
+            stop: AtomicBool::new(false),
+            ended: Mutex::default(),
+            wake: EventFd::new()?,
+            events: EventQueue::new(event_capacity)?,
+        })
+    }
+
     pub fn should_stop(&self) -> bool {
         self.stop.load(Ordering::Acquire)
     }
@@ -111,14 +122,7 @@ pub struct Engine {
 impl Engine {
     /// Open the device and the sockets here, so that refusals are told at once; then start the thread.
     pub fn start(config: Config) -> Result<Engine, StartError> {
-        let shared = Arc::new(Shared {
-            letters: Mutex::default(),
-            waiting: AtomicBool::new(false),
-            stop: AtomicBool::new(false),
-            ended: Mutex::default(),
-            wake: EventFd::new()?,
-            events: EventQueue::new(config.event_capacity)?,
-        });
+        let shared = Arc::new(Shared::new(config.event_capacity)?);
         let node = Node::open(config, Arc::clone(&shared))?;
         let (done_sender, done) = mpsc::sync_channel(1);
         let for_thread = Arc::clone(&shared);
@@ -212,4 +216,74 @@ fn run(mut node: Node, shared: &Shared) {
     }
     // The node, and with it the device, goes only now: sockets and relays first, see its fields' order.
     drop(node);
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use zeroize::Zeroizing;
+
+    use super::super::config::Offloads;
+    use super::*;
+
+    fn engine() -> Engine {
+        let offloads = Offloads { tun_tso: true, tun_uso: true, tun_gro: true, udp_gso: true, udp_gro: true };
+        let config = Config {
+            private_key: Zeroizing::new([7; 32]),
+            tun_name: None,
+            mtu: 1280,
+            udp_port: 0,
+            mark: 0,
+            offloads,
+            spin: Duration::ZERO,
+            event_capacity: 16,
+        };
+        Engine::start(config).expect("sockets without an interface need no rights")
+    }
+
+    /// The next event, once the descriptor says that there is one.
+    fn next_event(engine: &Engine) -> Event {
+        let until = Instant::now() + Duration::from_secs(10);
+        loop {
+            if let Some(event) = engine.poll_events(1).pop() {
+                return event;
+            }
+            let mut poll = libc::pollfd { fd: engine.fileno(), events: libc::POLLIN, revents: 0 };
+            // SAFETY: one pollfd, as told.
+            let ready = unsafe { libc::poll(&mut poll, 1, 10_000) };
+            assert!(ready == 1 && Instant::now() < until, "no event came");
+        }
+    }
+
+    #[test]
+    fn a_panic_is_told_as_our_own_fault_and_ends_the_engine_alone() {
+        let engine = engine();
+        assert!(matches!(next_event(&engine), Event::Bound { .. }));
+        engine.apply(vec![Order::Panic("the table caught fire")]).expect("a running engine");
+        let Event::Fatal(reason) = next_event(&engine) else { panic!("another event than Fatal") };
+        assert!(reason.contains("fault of its own") && reason.contains("the table caught fire"), "{reason}");
+        assert_eq!(engine.apply(Vec::new()).expect_err("stopped").0, reason);
+        assert_eq!(engine.stats().expect_err("stopped").0, reason);
+        engine.close();
+        engine.close();
+    }
+
+    #[test]
+    fn who_waits_for_statistics_while_the_engine_fails_is_told() {
+        let engine = engine();
+        let (sender, receiver) = mpsc::sync_channel(1);
+        lock(&engine.shared.letters).stats.push(sender);
+        engine.apply(vec![Order::Panic("midway")]).expect("a running engine");
+        assert!(matches!(receiver.recv_timeout(Duration::from_secs(10)), Err(RecvTimeoutError::Disconnected)));
+    }
+
+    #[test]
+    fn a_closed_engine_says_so() {
+        let engine = engine();
+        assert!(engine.stats().expect("a running engine").counters.contains(&("handshakes_done", 0)));
+        engine.close();
+        assert!(engine.apply(Vec::new()).expect_err("closed").0.contains("closed"));
+        assert!(engine.stats().expect_err("closed").0.contains("closed"));
+    }
 }

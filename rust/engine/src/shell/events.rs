@@ -9,7 +9,7 @@ use std::os::fd::RawFd;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::config::Key;
-use super::poller::EventFd;
+use crate::os::poller::EventFd;
 
 /// Each variant mirrors a struct of src/buri/engine/port.py.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -81,6 +81,12 @@ impl EventQueue {
         for event in events.drain(..) {
             if event.is_repeatable() && !waiting.repeatable.insert(event.clone()) {
                 continue;
+            }
+            if let Event::RelayPeerSeen { region, key } = event {
+                // What was said before it came back is no longer the last word: leaving once more is news.
+                for was_here in [false, true] {
+                    waiting.repeatable.remove(&Event::RelayPeerGone { region, key, was_here });
+                }
             }
             waiting.sequence += 1;
             let item = (waiting.sequence, event);
@@ -161,6 +167,14 @@ mod tests {
         assert_eq!(queue.take(9), std::slice::from_ref(&active));
         queue.push_all(&mut vec![active.clone()]);
         assert_eq!(queue.take(9), [active]);
+    }
+
+    #[test]
+    fn who_comes_back_to_a_relay_and_leaves_again_has_left() {
+        let gone = Event::RelayPeerGone { region: 1, key: [1; 32], was_here: true };
+        let seen = Event::RelayPeerSeen { region: 1, key: [1; 32] };
+        let queue = queue(2, [gone.clone(), gone.clone(), seen.clone(), gone.clone()]);
+        assert_eq!(queue.take(9), [gone.clone(), seen, gone]);
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Network → device: tell datagrams apart, open, check the source, filter, glue, write.
 
+use std::net::SocketAddr;
 use std::ops::Range;
 use std::time::Duration;
 
@@ -14,6 +15,9 @@ use crate::wireguard::Source;
 
 /// Calls for datagrams in one turn; each brings up to eight trains.
 const RECEIVES_A_TURN: usize = 2;
+
+/// The longest disco message is a ping padded to a path's MTU, jumbo frames included.
+const LONGEST_CALL_BYTES: usize = 9216;
 
 /// A relay that complains more often, or at greater length, is not listened to.
 const HEALTH_A_SECOND: u32 = 8;
@@ -49,7 +53,7 @@ impl Node {
         self.write_out(receiver.arena());
     }
 
-    fn take_message(&mut self, arena: &mut [u8], message: &Message) {
+    pub(super) fn take_message(&mut self, arena: &mut [u8], message: &Message) {
         let Message { source, start, len, segment } = *message;
         let end = start + len;
         self.counters.udp_rx_datagrams += len.div_ceil(segment) as u64;
@@ -66,16 +70,27 @@ impl Node {
                 }
                 Class::Disco => {
                     self.counters.disco_rx += 1;
-                    self.events.push(Event::DiscoByUdp { source, data: Box::from(&arena[at..stop]) });
+                    if self.may_call(&source, stop - at) {
+                        self.events.push(Event::DiscoByUdp { source, data: Box::from(&arena[at..stop]) });
+                    }
                 }
                 Class::Stun => {
                     self.counters.stun_rx += 1;
-                    self.events.push(Event::Stun { source, data: Box::from(&arena[at..stop]) });
+                    if self.may_call(&source, stop - at) {
+                        self.events.push(Event::Stun { source, data: Box::from(&arena[at..stop]) });
+                    }
                 }
                 Class::Unknown => self.counters.drop_in_unknown += 1,
             }
             at = stop;
         }
+    }
+
+    /// Whether a datagram goes to Python; counted when not.
+    fn may_call(&mut self, source: &SocketAddr, len: usize) -> bool {
+        let may = len <= LONGEST_CALL_BYTES && self.callers.may_call(source, self.now);
+        self.counters.drop_in_callers += u64::from(!may);
+        may
     }
 
     /// Where a run of WireGuard messages that begins at `at` ends.
@@ -108,7 +123,12 @@ impl Node {
                 }
                 Class::Disco => {
                     self.counters.disco_rx += 1;
-                    self.events.push(Event::DiscoByRelay { region, key, data: Box::from(packet) });
+                    let known = self.peers.find(&key).is_some();
+                    if packet.len() <= LONGEST_CALL_BYTES && self.callers.spend(known, self.now) {
+                        self.events.push(Event::DiscoByRelay { region, key, data: Box::from(packet) });
+                    } else {
+                        self.counters.drop_in_callers += 1;
+                    }
                 }
                 Class::Stun | Class::Unknown => self.counters.drop_in_unknown += 1,
             }

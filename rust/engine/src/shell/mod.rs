@@ -2,10 +2,11 @@
 //!
 //! `engine` is the handle with mailbox and event queue, `node` the thread's state and its turn, `tables` what orders do to it,
 //! `outbound` device → network, `inbound` network → device, `peers` the slab, `relays` the connections to
-//! relays (`stream` their TCP and TLS, `trust` whom they must convince, `backlog` what waits for them), `sessions` the seam to WireGuard, `poller` epoll and eventfd.
+//! relays (`trust` whom they must convince), `sessions` the seam to WireGuard,
+//! `callers` whose datagrams Python sees.
 //! Everything the packet path reads lives in the thread and changes only between two batches.
 
-pub(crate) mod backlog;
+mod callers;
 mod config;
 mod counters;
 mod engine;
@@ -15,10 +16,8 @@ mod node;
 mod orders;
 mod outbound;
 mod peers;
-pub(crate) mod poller;
 mod relays;
 mod sessions;
-pub(crate) mod stream;
 mod tables;
 mod trust;
 

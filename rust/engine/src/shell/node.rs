@@ -7,15 +7,16 @@ use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::callers::Callers;
 use super::config::Config;
 use super::counters::Counters;
 use super::engine::{PeerStats, Shared, StartError, Stats};
 use super::events::Event;
 use super::peers::Peers;
-use super::poller::{Interest, Poller, Ready};
 use super::relays::Relays;
 use super::sessions::{wireguard_now, Sessions};
 use crate::filter::Filter;
+use crate::os::poller::{Interest, Poller, Ready};
 use crate::routes::Routes;
 use crate::tun::coalesce::{Allowed, Coalescer};
 use crate::tun::device::READ_BYTES;
@@ -52,6 +53,7 @@ pub struct Node {
     pub(super) peers: Peers,
     pub(super) sessions: Sessions,
     pub(super) relays: Relays,
+    pub(super) callers: Callers,
     /// Addresses of paths that get no trains and no DF.
     pub(super) plain: HashSet<SocketAddr>,
     pub(super) counters: Counters,
@@ -113,6 +115,7 @@ impl Node {
             peers: Peers::default(),
             sessions: Sessions::new(&config.private_key, usize::from(config.mtu))?,
             relays: Relays::new(&config.private_key, config.mark),
+            callers: Callers::default(),
             plain: HashSet::new(),
             counters,
             events: Vec::with_capacity(64),
@@ -217,6 +220,8 @@ impl Node {
                 Err(error) => match error.raw_os_error() {
                     Some(libc::EAGAIN) => return Ok(reads > 0),
                     Some(libc::EINTR) => {}
+                    // One packet that the kernel could not put before us (it says so by EINVAL) is lost, not the device.
+                    Some(libc::EINVAL | libc::ENOMEM | libc::ENOBUFS) => self.counters.drop_out_malformed += 1,
                     _ => return Err(format!("The interface {} is gone ({error}).", tun.name())),
                 },
             }
@@ -307,3 +312,7 @@ impl Node {
         Stats { peers, counters }
     }
 }
+
+#[cfg(test)]
+#[path = "node_test.rs"]
+mod tests;

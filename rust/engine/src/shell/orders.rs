@@ -31,12 +31,34 @@ pub enum Order {
     SetPeers(Vec<PeerSpec>),
     UpsertPeer(PeerSpec),
     RemovePeer(Key),
-    SetPath { key: Key, udp: Option<SocketAddr>, relay: Option<u32>, gso: bool },
-    SetFilter { local: Vec<IpRange>, rules: Vec<Rule>, shields_up: bool },
+    SetPath {
+        key: Key,
+        udp: Option<SocketAddr>,
+        relay: Option<u32>,
+        gso: bool,
+    },
+    SetFilter {
+        local: Vec<IpRange>,
+        rules: Vec<Rule>,
+        shields_up: bool,
+    },
     ConnectRelay(RelaySpec),
-    PreferRelay { region: u32, preferred: bool },
+    PreferRelay {
+        region: u32,
+        preferred: bool,
+    },
     CloseRelay(u32),
-    SendUdp { to: SocketAddr, data: Vec<u8> },
-    SendRelay { region: u32, key: Key, data: Vec<u8> },
+    SendUdp {
+        to: SocketAddr,
+        data: Vec<u8>,
+    },
+    SendRelay {
+        region: u32,
+        key: Key,
+        data: Vec<u8>,
+    },
     Rebind,
+    /// A fault of our own, to see what becomes of it.
+    #[cfg(test)]
+    Panic(&'static str),
 }

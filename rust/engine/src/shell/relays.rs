@@ -1,6 +1,7 @@
 //! Connections to relays: dialled without blocking, bounded on the way out, one batch at a time on the way in.
 
-use std::net::SocketAddr;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::AsRawFd;
 use std::time::{Duration, Instant};
 
@@ -8,15 +9,15 @@ use ring::rand::{SecureRandom, SystemRandom};
 use rustls_pki_types::ServerName;
 use zeroize::Zeroizing;
 
-use super::backlog::Backlog;
 use super::config::Key;
 use super::counters::Counters;
 use super::orders::RelaySpec;
-use super::poller::{Interest, Poller, Ready};
-use super::stream::{phrase, Scratch, Stream};
 use super::trust;
+use crate::derp::backlog::Backlog;
 use crate::derp::client::{note_preferred, send_packet_head, Client, Heard};
 use crate::derp::frames::LONGEST_PACKET_BYTES;
+use crate::os::poller::{Interest, Poller, Ready};
+use crate::os::stream::{Scratch, Stream};
 
 /// For one address, and for all of a relay's.
 const DIAL_TIMEOUT: Duration = Duration::from_secs(3);
@@ -262,7 +263,7 @@ impl Relays {
                 let reason = if link.client.is_up() {
                     "the relay fell silent".to_owned()
                 } else {
-                    phrase(&std::io::ErrorKind::TimedOut.into(), link.spec.addresses.get(link.attempt).copied())
+                    phrase(&io::ErrorKind::TimedOut.into(), link.spec.addresses.get(link.attempt).copied())
                 };
                 self.fail(at, reason, now, poller);
             } else {
@@ -308,7 +309,7 @@ impl Link {
     }
 
     /// Give the connection what it takes.
-    fn pump(&mut self) -> std::io::Result<()> {
+    fn pump(&mut self) -> io::Result<()> {
         if !self.connected {
             return Ok(());
         }
@@ -316,11 +317,13 @@ impl Link {
             self.client.output.extend_from_slice(&note_preferred(self.spec.preferred));
             self.told_preferred = self.spec.preferred;
         }
-        if !self.client.output.is_empty() {
-            let output = std::mem::take(&mut self.client.output);
-            self.stream.give(&output)?;
-        }
         self.stream.flush()?;
+        // Not before the last was taken: a relay that does not read must not make us hoard.
+        if self.stream.idle() && !self.client.output.is_empty() {
+            self.stream.give(&self.client.output)?;
+            self.client.output.clear();
+            self.stream.flush()?;
+        }
         while self.stream.idle() && !(self.disco.is_empty() && self.data.is_empty()) {
             let stream = &mut self.stream;
             self.disco.take(GIVE_BYTES, |bytes| stream.give(bytes))?;
@@ -354,5 +357,25 @@ impl Inbox {
             Heard::PeerGone { key, was_here } => self.news.push(News::PeerGone { region, key, was_here }),
             Heard::Health(problem) => self.news.push(News::Health { region, problem: problem.to_owned() }),
         }
+    }
+}
+
+/// One phrase for a person why connecting or reading failed.
+fn phrase(error: &io::Error, to: Option<IpAddr>) -> String {
+    let what = match error.kind() {
+        io::ErrorKind::UnexpectedEof => "the relay closed the connection".to_owned(),
+        io::ErrorKind::ConnectionRefused => "the relay's host refused the connection".to_owned(),
+        io::ErrorKind::TimedOut => "the relay did not answer in time".to_owned(),
+        _ => match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
+            Some(rustls::Error::InvalidCertificate(error)) => {
+                format!("the relay's certificate is not the expected one ({error})")
+            }
+            Some(error) => format!("TLS with the relay failed ({error})"),
+            None => error.to_string(),
+        },
+    };
+    match to {
+        Some(address) => format!("{what} ({address})"),
+        None => what,
     }
 }

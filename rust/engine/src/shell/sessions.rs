@@ -127,12 +127,13 @@ impl Node {
                 Some(Kind::Handshake) => {
                     let sessions = &mut self.sessions;
                     let message = &arena[at..end];
+                    let waiting = sessions.out.packets.len();
                     let known =
                         sessions.device.handle_handshake(self.wireguard_now, source, message, &mut sessions.out);
                     match known {
                         Some(peer) => {
                             self.heard(peer, source);
-                            self.answer_by_path(peer, source);
+                            self.answer_by_path(peer, source, waiting);
                         }
                         None => self.counters.drop_in_unauthentic += 1,
                     }
@@ -147,8 +148,9 @@ impl Node {
     }
 
     /// An answer goes back to where the question came from, and by the peer's path where that leads elsewhere: of the two,
-    /// one may be dead already or not alive yet. The peer takes the first and ignores the second.
-    fn answer_by_path(&mut self, peer: PeerId, source: Source) {
+    /// one may be dead already or not alive yet. The peer takes the first and ignores the second. Answers to other
+    /// messages, the first `waiting`, have gone their ways.
+    fn answer_by_path(&mut self, peer: PeerId, source: Source, waiting: usize) {
         let index = peer.index() as PeerIndex;
         let Some(path) = self.peers.get(index).map(|peer| peer.path) else { return };
         let elsewhere = match source {
@@ -159,7 +161,7 @@ impl Node {
             return;
         }
         let mut packets = std::mem::take(&mut self.sessions.out.packets);
-        for answer in packets.iter().filter(|answer| answer.to == Destination::Source(source)) {
+        for answer in packets.iter().skip(waiting).filter(|answer| answer.to == Destination::Source(source)) {
             self.send_sealed(&elsewhere, index, &answer.bytes);
         }
         std::mem::swap(&mut self.sessions.out.packets, &mut packets);
@@ -230,9 +232,10 @@ impl Node {
 
     #[inline]
     fn heard(&mut self, peer: PeerId, source: Source) {
-        let Source::Relay { region, .. } = source else { return };
+        let Source::Relay { region, key } = source else { return };
         let Some(peer) = self.peers.get_mut(peer.index() as PeerIndex) else { return };
-        if !peer.seen_by.contains(&region) {
+        // Who passes on another's packets by a relay is not the one to be found there.
+        if peer.key == key && !peer.seen_by.contains(&region) {
             peer.seen_by.push(region);
             self.events.push(Event::RelayPeerSeen { region, key: peer.key });
         }

@@ -37,11 +37,16 @@ impl Node {
                 self.forget_ways_back(region);
                 self.relays.close(region);
             }
-            Order::SendUdp { to, data } => self.send_datagram(to, &data),
+            Order::SendUdp { to, data } => {
+                self.callers.wrote(to, self.now);
+                self.send_datagram(to, &data);
+            }
             Order::SendRelay { region, key, data } => {
                 self.relays.send(region, &key, &data, true, &mut self.counters);
             }
             Order::Rebind => self.rebind(),
+            #[cfg(test)]
+            Order::Panic(why) => panic!("{why}"),
         }
     }
 
@@ -94,6 +99,7 @@ impl Node {
             self.routes.remove(*prefix, index);
         }
         self.sessions.remove(peer.id);
+        self.callers.path_moved(index, peer.path.udp.map(|route| route.to), None);
         if peer.path.udp.is_some_and(|route| route.plain) {
             self.collect_plain();
         }
@@ -102,6 +108,7 @@ impl Node {
     fn set_path(&mut self, key: &Key, udp: Option<SocketAddr>, relay: Option<u32>, gso: bool) {
         let Some(index) = self.peers.find(key) else { return };
         let Some(peer) = self.peers.get_mut(index) else { return };
+        self.callers.path_moved(index, peer.path.udp.map(|route| route.to), udp);
         let was_plain = peer.path.udp.is_some_and(|route| route.plain);
         let path = Path { udp: udp.map(|to| Route { to, owner: index, plain: !gso }), relay };
         let before = std::mem::replace(&mut peer.path, path);

@@ -91,7 +91,13 @@ impl Coalescer {
             TCP if self.allowed.tcp && headers.detail & !TCP_PSH == TCP_ACK => {
                 (upper + usize::from(packet[upper + 12] >> 4) * 4, upper + 20)
             }
-            UDP if self.allowed.udp && packet[upper + 6..upper + 8] != [0, 0] => (upper + 8, upper + 8),
+            // Whoever claims another length than the IP header's means something by it that a run could not keep.
+            UDP if self.allowed.udp
+                && packet[upper + 6..upper + 8] != [0, 0]
+                && usize::from(u16::from_be_bytes([packet[upper + 4], packet[upper + 5]])) == packet.len() - upper =>
+            {
+                (upper + 8, upper + 8)
+            }
             _ => return None,
         };
         (header_len >= least && header_len < packet.len()).then_some(header_len)

@@ -229,3 +229,12 @@ fn malformed_super_packets_are_refused() {
     let past_the_end = virtio::Header { kind: virtio::Kind::Single, checksum_start: 150, checksum_offset: 16, ..good };
     assert!(Segments::new(&past_the_end, &whole).is_err());
 }
+
+#[test]
+fn a_datagram_that_claims_another_length_than_its_packet_stays_alone() {
+    let mut packets: Vec<Vec<u8>> = (0..3).map(|id| packet(false, UDP, id, 0, 0, &[id as u8; 100])).collect();
+    packets[1][24..26].copy_from_slice(&58u16.to_be_bytes());
+    let written = written(&packets, BOTH);
+    assert_eq!(written.len(), 3);
+    assert!(written.iter().zip(&packets).all(|(one, packet)| one[virtio::HEADER_BYTES..] == packet[..]));
+}

@@ -4,12 +4,12 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::fd::AsRawFd;
 
-use super::socket::{SockAddr, Socket};
+use super::socket::{Socket, UDP_GRO};
+use crate::os::SockAddr;
 
 pub const MESSAGES: usize = 8;
 pub const MESSAGE_BYTES: usize = 65_536;
 
-const UDP_GRO: libc::c_int = 104;
 /// Room for one control message with an int in it, 8-byte aligned.
 const CONTROL_WORDS: usize = 8;
 

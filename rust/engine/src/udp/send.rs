@@ -7,7 +7,8 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::fd::AsRawFd;
 
-use super::socket::{Fragmentation, Pair, SockAddr, Socket, UDP_SEGMENT};
+use super::socket::{Fragmentation, Pair, Socket, UDP_SEGMENT};
+use crate::os::SockAddr;
 
 const BUILDERS: usize = 32;
 /// The largest UDP payload over IPv4.
@@ -125,6 +126,11 @@ impl Outbox {
             builder.count -= datagrams;
             builder.closed = true;
             self.bytes -= bytes;
+            if builder.count == 0 {
+                // It was begun for this reservation, so it is the last; left, it would go out as an empty datagram.
+                debug_assert_eq!(at + 1, self.builders.len());
+                self.builders.truncate(at);
+            }
         }
     }
 
@@ -185,7 +191,7 @@ impl Outbox {
                 continue;
             }
             let mut end = at + 1;
-            while end < group.end && (self.builders[end].count <= 1 || (!plain && socket.gso)) {
+            while end < group.end && (self.builders[end].count == 1 || (!plain && socket.gso)) {
                 end += 1;
             }
             at += self.send_trains(socket, at..end, report);
@@ -207,9 +213,9 @@ impl Outbox {
                 let errno = error.raw_os_error().unwrap_or(libc::EIO);
                 if builder.count > 1 && matches!(errno, libc::EIO | libc::EINVAL) {
                     // Trains are what this kernel or device dislikes, unless single datagrams fare no better.
-                    let refused = report.refused;
+                    let before = report.datagrams;
                     self.send_singly(socket, builder, report);
-                    if report.refused == refused && socket.gso {
+                    if report.datagrams - before == builder.count as u64 && socket.gso {
                         socket.gso = false;
                         report.gso_given_up += 1;
                     }
@@ -244,8 +250,11 @@ impl Outbox {
                     sent
                 }
                 Err(error) => {
-                    report.refuse(builder, 1, error.raw_os_error().unwrap_or(libc::EIO));
-                    1
+                    let errno = error.raw_os_error().unwrap_or(libc::EIO);
+                    // A full buffer has no room for the rest either.
+                    let refused = if is_congestion(errno) { left } else { 1 };
+                    report.refuse(builder, refused, errno);
+                    refused
                 }
             };
             left = left.saturating_sub(done);
@@ -265,7 +274,7 @@ impl Builder {
 
 impl Report {
     fn refuse(&mut self, builder: &Builder, datagrams: usize, errno: i32) {
-        if matches!(errno, libc::EAGAIN | libc::ENOBUFS | libc::ENOMEM) {
+        if is_congestion(errno) {
             self.congested += datagrams as u64;
             return;
         }
@@ -275,6 +284,10 @@ impl Report {
             self.faults.push(fault);
         }
     }
+}
+
+fn is_congestion(errno: i32) -> bool {
+    matches!(errno, libc::EAGAIN | libc::ENOBUFS | libc::ENOMEM)
 }
 
 /// A control message with a u16 in it, as UDP_SEGMENT wants it.

@@ -3,6 +3,7 @@
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use super::*;
+use crate::os::set_option;
 use crate::udp::receive::Receiver;
 use crate::udp::socket::Options;
 
@@ -89,4 +90,54 @@ fn what_the_kernel_refuses_is_told_with_owner_address_and_errno() {
     outbox.flush(&mut here, &mut report);
     assert_eq!(report.datagrams, 1);
     assert_eq!(report.faults, vec![SendFault { owner: 5, to: nowhere.to, errno: libc::EINVAL }]);
+}
+
+/// A socket whose trains the kernel refuses (EINVAL) while it takes single datagrams: UDP_SEGMENT needs checksums.
+fn without_checksums(socket: &Socket) {
+    set_option(socket, libc::SOL_SOCKET, libc::SO_NO_CHECK, 1).expect("an option of every UDP socket");
+}
+
+#[test]
+fn a_kernel_that_refuses_trains_gets_single_datagrams_from_then_on_and_none_is_lost() {
+    let (mut here, there) = (pair(true), pair(true));
+    let (Some(socket), Some(sender)) = (there.ipv4.as_ref(), here.ipv4.as_ref()) else { panic!("no IPv4") };
+    assert!(sender.gso, "this kernel knows no UDP_SEGMENT");
+    without_checksums(sender);
+    let route = Route { to: SocketAddr::from((Ipv4Addr::LOCALHOST, socket.port())), owner: 7, plain: false };
+    let (mut outbox, mut report) = (Outbox::default(), Report::default());
+    for (round, given_up) in [(0, 1), (1, 1)] {
+        let sent = train(&mut outbox, &route, &[[1312; 60].as_slice(), &[700]].concat());
+        outbox.flush(&mut here, &mut report);
+        assert_eq!(drain(&mut Receiver::default(), socket), sent, "round {round}");
+        assert_eq!((report.gso_given_up, report.refused, report.congested), (given_up, 0, 0));
+        assert!(here.ipv4.as_ref().is_some_and(|socket| !socket.gso));
+    }
+    assert_eq!(report.datagrams, 2 * 61);
+}
+
+#[test]
+fn an_address_that_takes_no_datagram_at_all_says_nothing_about_trains() {
+    let mut here = pair(true);
+    let nowhere = Route { to: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), owner: 5, plain: false };
+    let (mut outbox, mut report) = (Outbox::default(), Report::default());
+    train(&mut outbox, &nowhere, &[100; 40]);
+    outbox.flush(&mut here, &mut report);
+    assert_eq!((report.refused, report.datagrams, report.gso_given_up), (40, 0, 0));
+    assert!(here.ipv4.as_ref().is_some_and(|socket| socket.gso));
+}
+
+#[test]
+fn a_reservation_given_back_whole_sends_nothing() {
+    let (mut here, there) = (pair(true), pair(true));
+    let Some(socket) = there.ipv4.as_ref() else { panic!("no IPv4") };
+    let route = Route { to: SocketAddr::from((Ipv4Addr::LOCALHOST, socket.port())), owner: 7, plain: false };
+    let (mut outbox, mut report) = (Outbox::default(), Report::default());
+    let (granted, place) = outbox.reserve(&route, 500, 3, 100).expect("room");
+    let bytes = place.len();
+    outbox.give_back(&route, granted, bytes);
+    assert!(outbox.is_empty());
+    let sent = train(&mut outbox, &route, &[10]);
+    outbox.flush(&mut here, &mut report);
+    assert_eq!((report.datagrams, report.refused), (1, 0));
+    assert_eq!(drain(&mut Receiver::default(), socket), sent);
 }

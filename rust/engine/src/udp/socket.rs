@@ -4,6 +4,8 @@ use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 
+use crate::os::{set_option, SockAddr};
+
 /// 10 ms at 10 Gbit/s, and a little for bursts.
 const RECEIVE_BUFFER_BYTES: libc::c_int = 16 << 20;
 const SEND_BUFFER_BYTES: libc::c_int = 4 << 20;
@@ -11,7 +13,7 @@ const SEND_BUFFER_BYTES: libc::c_int = 4 << 20;
 /// How many ports above the wanted one are tried.
 const PORTS_TRIED: u16 = 64;
 
-const UDP_GRO: libc::c_int = 104;
+pub(super) const UDP_GRO: libc::c_int = 104;
 pub(super) const UDP_SEGMENT: libc::c_int = 103;
 
 /// What sockets are opened with.
@@ -85,20 +87,7 @@ impl Socket {
     }
 
     fn set(&self, level: libc::c_int, name: libc::c_int, value: libc::c_int) -> io::Result<()> {
-        // SAFETY: the option's value is a C int that outlives the call.
-        let result = unsafe {
-            libc::setsockopt(
-                self.fd.as_raw_fd(),
-                level,
-                name,
-                (&value as *const libc::c_int).cast(),
-                size_of::<libc::c_int>() as libc::socklen_t,
-            )
-        };
-        if result < 0 {
-            return Err(io::Error::last_os_error());
-        }
-        Ok(())
+        set_option(&self.fd, level, name, value)
     }
 
     /// Set or clear DF for what is sent from now on; costs a system call only when it changes.
@@ -237,92 +226,11 @@ fn open_family(ipv6: bool, options: &Options) -> Result<Option<Socket>, BindErro
     }
 }
 
-/// A socket address as the kernel wants it.
-#[derive(Clone, Copy)]
-#[repr(C)]
-pub struct SockAddr {
-    storage: libc::sockaddr_in6,
-    len: libc::socklen_t,
-}
-
-impl SockAddr {
-    pub const CAPACITY: libc::socklen_t = size_of::<libc::sockaddr_in6>() as libc::socklen_t;
-
-    pub fn empty() -> SockAddr {
-        // SAFETY: struct sockaddr_in6 is plain old data, for which zeroes are valid.
-        SockAddr { storage: unsafe { std::mem::zeroed() }, len: Self::CAPACITY }
-    }
-
-    pub fn len(&self) -> libc::socklen_t {
-        self.len
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.storage.sin6_family == 0
-    }
-
-    pub fn as_ptr(&self) -> *const libc::sockaddr {
-        (&self.storage as *const libc::sockaddr_in6).cast()
-    }
-
-    pub fn as_mut_ptr(&mut self) -> *mut libc::sockaddr {
-        (&mut self.storage as *mut libc::sockaddr_in6).cast()
-    }
-
-    #[inline]
-    pub fn to_std(&self) -> Option<SocketAddr> {
-        match libc::c_int::from(self.storage.sin6_family) {
-            libc::AF_INET6 => Some(SocketAddr::V6(SocketAddrV6::new(
-                Ipv6Addr::from(self.storage.sin6_addr.s6_addr),
-                u16::from_be(self.storage.sin6_port),
-                0,
-                self.storage.sin6_scope_id,
-            ))),
-            // struct sockaddr_in has its address where sockaddr_in6 has its flow information.
-            libc::AF_INET => Some(SocketAddr::V4(SocketAddrV4::new(
-                Ipv4Addr::from(self.storage.sin6_flowinfo.to_ne_bytes()),
-                u16::from_be(self.storage.sin6_port),
-            ))),
-            _ => None,
-        }
-    }
-}
-
-impl From<SocketAddr> for SockAddr {
-    #[inline]
-    fn from(address: SocketAddr) -> SockAddr {
-        let mut name = SockAddr::empty();
-        name.storage.sin6_port = address.port().to_be();
-        match address {
-            SocketAddr::V4(address) => {
-                name.storage.sin6_family = libc::AF_INET as libc::sa_family_t;
-                name.storage.sin6_flowinfo = u32::from_ne_bytes(address.ip().octets());
-                name.len = size_of::<libc::sockaddr_in>() as libc::socklen_t;
-            }
-            SocketAddr::V6(address) => {
-                name.storage.sin6_family = libc::AF_INET6 as libc::sa_family_t;
-                name.storage.sin6_addr.s6_addr = address.ip().octets();
-                name.storage.sin6_scope_id = address.scope_id();
-            }
-        }
-        name
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     const PLAIN: Options = Options { mark: 0, gro: true, gso: true };
-
-    #[test]
-    fn an_address_survives_the_kernels_form() {
-        for text in ["1.2.3.4:5", "[fd7a::1]:65535"] {
-            let address: SocketAddr = text.parse().expect("an address");
-            assert_eq!(SockAddr::from(address).to_std(), Some(address));
-        }
-        assert_eq!(SockAddr::empty().to_std(), None);
-    }
 
     #[test]
     fn both_families_share_a_port_and_a_taken_one_is_stepped_over() {

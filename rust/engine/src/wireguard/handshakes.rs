@@ -26,7 +26,8 @@ impl Device {
         self.rearm(peer);
     }
 
-    /// Takes an initiation, a response or a cookie reply. The answer is the peer that it authenticated.
+    /// Takes an initiation, a response or a cookie reply. The answer is the peer that it authenticated; a cookie reply names
+    /// one too, but whoever saw our message can have made it.
     pub fn handle_handshake(&mut self, now: Instant, source: Source, message: &[u8], out: &mut Out) -> Option<PeerId> {
         if let Ok(reply) = <&[u8; COOKIE_REPLY_BYTES]>::try_from(message) {
             if reply[..4] != [3, 0, 0, 0] {
@@ -40,6 +41,11 @@ impl Device {
         let is_response = message.len() == RESPONSE_BYTES && kind == Some(&[2, 0, 0, 0]);
         if !is_initiation && !is_response {
             self.counters.malformed += 1;
+            return None;
+        }
+        // What answers nothing we asked puts nobody under load.
+        if is_response && self.answered_by(message).is_none() {
+            self.counters.unknown_index += 1;
             return None;
         }
         if !self.jar.mac1_fits(message) {
@@ -121,17 +127,17 @@ impl Device {
         Some(id)
     }
 
+    /// The peer whose initiation this response claims to answer, and our index in it.
+    fn answered_by(&self, response: &[u8]) -> Option<(PeerId, u32)> {
+        let index = u32::from_le_bytes(response.get(8..12)?.try_into().ok()?);
+        let id = self.peer_of_index(index)?;
+        (self.peer_ref(id)?.pending.as_deref()?.local_index == index).then_some((id, index))
+    }
+
     fn handle_response(&mut self, now: Instant, message: &[u8; RESPONSE_BYTES], out: &mut Out) -> Option<PeerId> {
-        let index = u32::from_le_bytes(message[8..12].try_into().ok()?);
-        let found = self.peer_of_index(index);
-        let waiting = found.and_then(|id| Some((id, self.peer_ref(id)?)));
-        let Some((id, pending, peer)) = waiting.and_then(|(id, peer)| {
-            let pending = peer.pending.as_deref().filter(|pending| pending.local_index == index)?;
-            Some((id, pending, peer))
-        }) else {
-            self.counters.unknown_index += 1;
-            return None;
-        };
+        let (id, index) = self.answered_by(message)?;
+        let peer = self.peer_ref(id)?;
+        let pending = peer.pending.as_deref()?;
         let Some((keys, remote_index)) = pending.finish(message, &self.private, &peer.preshared) else {
             self.counters.bad_handshake += 1;
             return None;

@@ -3,6 +3,24 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::wireguard::cookie::write_macs;
+
+#[test]
+fn made_up_responses_put_nobody_under_load() {
+    let now = seconds(1);
+    let (mut a, mut b) = (End::new(1, 1, public_of(2), 3), End::new(2, 2, public_of(1), 3));
+    let mut response = [0u8; 92];
+    response[0] = 2;
+    for index in 0..100u32 {
+        response[8..12].copy_from_slice(&index.to_le_bytes());
+        write_macs(&mut response, &public_of(2), None);
+        b.receive(now, response.to_vec());
+    }
+    assert_eq!((b.device.counters().unknown_index, b.device.counters().cookies_sent), (100, 0));
+    a.send(now, &packet(1));
+    b.receive(now, a.turn(now).remove(0));
+    assert_eq!(b.turn(now).remove(0).len(), 92, "an initiation is answered at once");
+}
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 512, ..ProptestConfig::default() })]

@@ -1,14 +1,14 @@
-//! One TCP connection to a relay, plain or TLS, without blocking. Bytes in, bytes out; what they mean is not known here.
+//! One stream connection, plain or TLS, without blocking. Bytes in, bytes out; what they mean is not known here.
 
 use std::io::{self, Read, Write};
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::Arc;
 
 use rustls::{ClientConfig, ClientConnection, Connection, ServerConnection};
 use rustls_pki_types::ServerName;
 
-use crate::udp::socket::SockAddr;
+use super::{set_option, SockAddr};
 
 /// What the kernel may hold unsent: more would only wait where it cannot be dropped.
 const UNSENT_BYTES: libc::c_int = 128 << 10;
@@ -20,7 +20,7 @@ const READ_BYTES: usize = 256 << 10;
 const PLAIN_BYTES: usize = 64 << 10;
 
 /// Buffers that all streams of a thread share.
-pub(crate) struct Scratch {
+pub struct Scratch {
     cipher: Vec<u8>,
     plain: Vec<u8>,
 }
@@ -31,7 +31,7 @@ impl Default for Scratch {
     }
 }
 
-pub(crate) struct Stream {
+pub struct Stream {
     fd: OwnedFd,
     tls: Option<Box<Connection>>,
     /// Without TLS: what the kernel has not taken yet, from `sent` on.
@@ -108,11 +108,9 @@ impl Stream {
         // SAFETY: `raw` is a fresh descriptor that nobody else owns.
         let fd = unsafe { OwnedFd::from_raw_fd(raw) };
         if mark != 0 {
-            set(&fd, libc::SOL_SOCKET, libc::SO_MARK, mark as libc::c_int)?;
+            set_option(&fd, libc::SOL_SOCKET, libc::SO_MARK, mark as libc::c_int)?;
         }
-        set(&fd, libc::IPPROTO_TCP, libc::TCP_NODELAY, 1)?;
-        set(&fd, libc::IPPROTO_TCP, libc::TCP_USER_TIMEOUT, SILENCE_MS)?;
-        set(&fd, libc::IPPROTO_TCP, libc::TCP_NOTSENT_LOWAT, UNSENT_BYTES)?;
+        tune(&fd)?;
         let tls = match tls {
             Some((config, name)) => {
                 let mut connection = ClientConnection::new(config, name).map_err(io::Error::other)?;
@@ -192,6 +190,7 @@ impl Stream {
             match result {
                 Ok(sent) => self.moved += sent as u64,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),
             }
         }
@@ -205,7 +204,10 @@ impl Stream {
         let got = match Socket(self.fd.as_raw_fd()).read(&mut scratch.cipher) {
             Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
             Ok(got) => got,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+            // Interrupted: the descriptor is still readable, so the next turn comes back.
+            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {
+                return Ok(())
+            }
             Err(error) => return Err(error),
         };
         let Some(tls) = &mut self.tls else {
@@ -246,6 +248,13 @@ impl AsRawFd for Stream {
     }
 }
 
+/// What every TCP connection of ours gets, dialled or accepted.
+pub(crate) fn tune(fd: &OwnedFd) -> io::Result<()> {
+    set_option(fd, libc::IPPROTO_TCP, libc::TCP_NODELAY, 1)?;
+    set_option(fd, libc::IPPROTO_TCP, libc::TCP_USER_TIMEOUT, SILENCE_MS)?;
+    set_option(fd, libc::IPPROTO_TCP, libc::TCP_NOTSENT_LOWAT, UNSENT_BYTES)
+}
+
 /// A borrowed descriptor with the standard traits.
 struct Socket(RawFd);
 
@@ -276,42 +285,5 @@ impl Write for Socket {
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
-    }
-}
-
-pub(crate) fn set(fd: &OwnedFd, level: libc::c_int, name: libc::c_int, value: libc::c_int) -> io::Result<()> {
-    // SAFETY: the option's value is a C int that outlives the call.
-    let result = unsafe {
-        libc::setsockopt(
-            fd.as_raw_fd(),
-            level,
-            name,
-            (&value as *const libc::c_int).cast(),
-            size_of::<libc::c_int>() as libc::socklen_t,
-        )
-    };
-    if result < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    Ok(())
-}
-
-/// One phrase for a person why connecting or reading failed.
-pub(super) fn phrase(error: &io::Error, to: Option<IpAddr>) -> String {
-    let what = match error.kind() {
-        io::ErrorKind::UnexpectedEof => "the relay closed the connection".to_owned(),
-        io::ErrorKind::ConnectionRefused => "the relay's host refused the connection".to_owned(),
-        io::ErrorKind::TimedOut => "the relay did not answer in time".to_owned(),
-        _ => match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
-            Some(rustls::Error::InvalidCertificate(error)) => {
-                format!("the relay's certificate is not the expected one ({error})")
-            }
-            Some(error) => format!("TLS with the relay failed ({error})"),
-            None => error.to_string(),
-        },
-    };
-    match to {
-        Some(address) => format!("{what} ({address})"),
-        None => what,
     }
 }
