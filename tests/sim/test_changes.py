@@ -40,7 +40,7 @@ def test_a_silent_path_yields_to_the_relay_in_its_time_and_comes_back_when_it_he
     pair.world.timeline.run(20)
 
     assert not direct(pair.a, pair.b)
-    assert pair.a.path_to(pair.b).why_relayed == "no address of the peer has answered yet"
+    assert pair.a.path_to(pair.b).why_relayed == "the peer was called by its relay, and no ping came through either way"
     assert pair.talk.longest_silence_s(start, pair.now) < TRUST_S + 0.5
     assert pair.talk.lost_between(start + TRUST_S + 0.5, pair.now - 1) == []
 

@@ -22,6 +22,7 @@ from buri.machine.netcheck import Netcheck, NetReport, ProbeHTTPS
 from buri.machine.paths import values
 from buri.machine.paths.localendpoints import OwnEndpoints
 from buri.machine.paths.manager import PathManager
+from buri.machine.paths.reasons import OwnNetwork
 from buri.machine.relayaddresses import derp_port, hosts_to_resolve, node_addresses, relay_nodes, usable
 from buri.machine.relays import RelayManager
 from buri.netio.streams import request_latency_s
@@ -247,7 +248,7 @@ class Underlay:
         self.report = report
         self._own.set_report(report, now)
         self.relays.handle_report(report, now)
-        self.paths.set_own_hard_nat(report.hard_nat)
+        self.paths.set_own_network(OwnNetwork(udp=report.udp, hard_nat=report.hard_nat))
         waiting, self._reports = self._reports, []
         for future in waiting:
             if not future.done():

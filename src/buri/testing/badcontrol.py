@@ -79,7 +79,7 @@ class BadControl:
         if key in self._streams:
             self._streams[key].say(data)
 
-    async def register(self, machine: MachinePublic, request: RegisterRequest) -> RegisterResponse:
+    async def register(self, machine: MachinePublic, request: RegisterRequest, source: str = "") -> RegisterResponse:
         number = len(self._nodes) + 1
         address = f"100.64.0.{number}/32"
         node = {

@@ -16,6 +16,7 @@ from buri.machine.netcheck import Netcheck, NetReport, ProbeHTTPS
 from buri.machine.paths import values
 from buri.machine.paths.localendpoints import OwnEndpoints
 from buri.machine.paths.manager import PathManager
+from buri.machine.paths.reasons import OwnNetwork
 from buri.machine.paths.values import LocalEndpoint, PathInfo, PeerPathInfo, PingDone
 from buri.machine.relays import RelayManager
 from buri.testing.innerpacket import build_udp, parse_udp
@@ -243,7 +244,7 @@ class SimNode:
         if isinstance(event, ProbeHTTPS):
             self.world.time_https(self.host, event.region, self._https_answer)
             return
-        self.paths.set_own_hard_nat(event.hard_nat)
+        self.paths.set_own_network(OwnNetwork(udp=event.udp, hard_nat=event.hard_nat))
         self.relays.handle_report(event, now)
         self.own.set_report(event, now)
         endpoints = self.own.current(now)

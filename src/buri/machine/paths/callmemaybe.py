@@ -14,17 +14,17 @@ class CallMeMaybeGate:
 
     def __init__(self) -> None:
         self.wanted_since: float | None = None
-        self._sent_at: float | None = None
+        self.sent_at: float | None = None
         self._heard = TokenBucket(CALL_ME_MAYBES_HEARD)
 
     def want(self, now: float) -> None:
         """Ask for one, unless one went out just now."""
-        if self.wanted_since is None and (self._sent_at is None or now - self._sent_at >= CALL_ME_MAYBE_SPACING_S):
+        if self.wanted_since is None and (self.sent_at is None or now - self.sent_at >= CALL_ME_MAYBE_SPACING_S):
             self.wanted_since = now
 
     def note_sent(self, now: float) -> None:
         self.wanted_since = None
-        self._sent_at = now
+        self.sent_at = now
 
     def drop_wish(self) -> None:
         """A direct path was found meanwhile, or the session went idle."""
@@ -32,7 +32,7 @@ class CallMeMaybeGate:
 
     def reset(self) -> None:
         """The network changed: the next wish is granted at once."""
-        self.wanted_since = self._sent_at = None
+        self.wanted_since = self.sent_at = None
 
     def may_hear(self, now: float) -> bool:
         """Whether one received now is within what a peer may make us do."""

@@ -24,6 +24,7 @@ from buri.machine.contract import Randomness
 from buri.machine.paths import limits
 from buri.machine.paths.link import DiscoLink
 from buri.machine.paths.peer import PeerPaths
+from buri.machine.paths.reasons import OwnNetwork
 from buri.machine.paths.values import (
     LocalEndpoint,
     NeedEndpoints,
@@ -48,7 +49,7 @@ class PathManager:
         self._endpoints_asked_at: float | None = None
         self._endpoints_late_at: float | None = None  # when those who wait for them are told the old ones
         self._next_stun_at: float | None = None
-        self._own_hard_nat: bool | None = None
+        self._own = OwnNetwork()
         self._request = 0
         self._open_requests: dict[int, NodePublic] = {}
         self._awake: dict[NodePublic, PeerPaths] = {}  # those with a timer; the others cost nothing
@@ -96,9 +97,9 @@ class PathManager:
                     paths.call_me_maybe.want(now)
         self._settle(now)
 
-    def set_own_hard_nat(self, hard: bool | None) -> None:
-        """Netcheck's word on our NAT; only words `PathInfo.why_relayed`."""
-        self._own_hard_nat = hard
+    def set_own_network(self, own: OwnNetwork) -> None:
+        """Netcheck's word on our network; only words `PathInfo.why_relayed`."""
+        self._own = own
 
     def peer_active(self, key: NodePublic, now: float) -> None:
         """The engine's PeerActive: the tailnet sends to this peer."""
@@ -253,7 +254,7 @@ class PathManager:
     def path_info(self, key: NodePublic, now: float) -> PathInfo | None:
         """A peer's path for `status`; None for a node that is no peer."""
         paths = self._peers.get(key)
-        return paths.path_info(now, self._own_hard_nat) if paths is not None else None
+        return paths.path_info(now, self._own) if paths is not None else None
 
     # ---- helpers ----
 

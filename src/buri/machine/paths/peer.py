@@ -29,7 +29,8 @@ from buri.machine.paths.candidates import Candidate, Candidates
 from buri.machine.paths.fullsize import PADDING_BYTES, FullSizeProbe, Stage, Step
 from buri.machine.paths.link import DiscoLink
 from buri.machine.paths.pings import PingInFlight, PingsInFlight, Purpose
-from buri.machine.paths.scoring import PathQuality, is_better
+from buri.machine.paths.reasons import OwnNetwork, Search, why_searching
+from buri.machine.paths.scoring import PathQuality, is_better, is_private
 from buri.machine.paths.values import LocalEndpoint, PathChosen, PathInfo, PeerPathInfo, PingDone
 from buri.wire import disco
 
@@ -53,6 +54,7 @@ class PeerPaths:
         self._repeat_at: float | None = None
         self._doubt_at: float | None = None
         self._last_discovery_at: float | None = None
+        self._searching_since: float | None = None  # no address is trusted since then, and one is wanted
         self._relay_route: int | None = None  # a region it was heard through, nearer than its home
         self._relay_says_gone = False
         self._chosen: PathChosen | None = None
@@ -98,7 +100,7 @@ class PeerPaths:
             candidate.forget_measurements()
         if not keep_best:
             self._best = None
-        self._last_discovery_at = None
+        self._last_discovery_at = self._searching_since = None
         self.call_me_maybe.reset()
         self._choose(now, reason)
         if self.is_active(now):
@@ -266,7 +268,7 @@ class PeerPaths:
             return self._relay_route
         return self.info.home_region or None
 
-    def path_info(self, now: float, own_hard_nat: bool | None) -> PathInfo:
+    def path_info(self, now: float, own: OwnNetwork) -> PathInfo:
         direct = self._best is not None and self.is_trusted(now)
         best = self._best if direct else None
         return PathInfo(
@@ -275,7 +277,7 @@ class PeerPaths:
             latency_s=best.latency_s if best is not None else None,
             relay_region=self.relay_region() or 0,
             active=self.is_active(now),
-            why_relayed="" if direct else self._why_relayed(now, own_hard_nat),
+            why_relayed="" if direct else self._why_relayed(now, own),
         )
 
     def send_call_me_maybe(self, endpoints: tuple[LocalEndpoint, ...], now: float) -> None:
@@ -339,7 +341,7 @@ class PeerPaths:
 
     def _heartbeat(self, now: float) -> None:
         if not self.is_active(now):
-            self._heartbeat_at = None
+            self._heartbeat_at = self._searching_since = None
             return
         self._heartbeat_at = now + limits.HEARTBEAT_S
         if self._best is not None:
@@ -365,6 +367,7 @@ class PeerPaths:
 
     def _trust(self, candidate: Candidate, now: float, reason: str) -> None:
         self._best = candidate
+        self._searching_since = None
         self._trusted_until = now + limits.TRUST_S
         self._repeat_at = self._doubt_at = None
         self._choose(now, reason)
@@ -384,6 +387,8 @@ class PeerPaths:
 
     def _discover(self, now: float) -> None:
         self._last_discovery_at = now
+        if self._searching_since is None and not self.is_trusted(now):
+            self._searching_since = now
         self._ping_candidates(list(self._candidates), now)
         self.call_me_maybe.want(now)
 
@@ -506,7 +511,7 @@ class PeerPaths:
             return f"no answer within {asked.patience_s:g} s"
         return f"the peer's relay (region {region}) is not connected"
 
-    def _why_relayed(self, now: float, own_hard_nat: bool | None) -> str:
+    def _why_relayed(self, now: float, own: OwnNetwork) -> str:
         if not self.info.disco_key:
             return "the peer cannot look for direct paths"
         if self._relay_says_gone:
@@ -517,11 +522,20 @@ class PeerPaths:
             return "the direct address stopped answering"
         if any(candidate.unproven for candidate in self._candidates):
             return "full-size packets do not pass by the direct address"
-        if not len(self._candidates):
-            return "the peer offers no address"
-        if own_hard_nat and self.info.hard_nat:
-            return "both sides are behind a NAT that changes ports by destination"
-        return "no address of the peer has answered yet"
+        called_at, since = self.call_me_maybe.sent_at, self._searching_since
+        search = Search(
+            relay_up=self._connected_region() is not None,
+            addresses=len(self._candidates),
+            public_addresses=sum(not is_private(candidate.address.address) for candidate in self._candidates),
+            heard=any(
+                candidate.heard_at is not None and since is not None and candidate.heard_at >= since
+                for candidate in self._candidates
+            ),
+            peer_hard_nat=self.info.hard_nat,
+            searching_s=None if since is None else now - since,
+            called_s=None if called_at is None else now - called_at,
+        )
+        return why_searching(search, own)
 
 
 def _relay_source(region: int) -> AddrPort:

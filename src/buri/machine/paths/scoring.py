@@ -52,12 +52,13 @@ def _nearness_points(address: IPAddress) -> int:
         points += _LOOPBACK_POINTS
     elif address.is_link_local:
         points += _LINK_LOCAL_POINTS
-    elif _is_private(address):
+    elif is_private(address):
         points += _PRIVATE_POINTS
     return points
 
 
-def _is_private(address: IPAddress) -> bool:
+def is_private(address: IPAddress) -> bool:
+    """Whether an address means something inside somebody's own network only (RFC 1918, unique local)."""
     # `ipaddress.is_private` counts documentation ranges in; Go's IsPrivate, which upstream uses, does not.
     if isinstance(address, IPv6Address):
         return address in _PRIVATE_IPV6
