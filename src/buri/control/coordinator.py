@@ -6,6 +6,7 @@ Start it with `Coordinator.open`; it owns the state directory's lock, the databa
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -28,10 +29,13 @@ from buri.control.store.lock import StateLock
 from buri.control.store.writer import Writer
 from buri.core.errors import InternalError, SystemFault
 from buri.core.keys import MachinePublic, NodePublic
+from buri.wire.tailcfg.base import format_time
 from buri.wire.tailcfg.derpmap import DERPMap
 from buri.wire.tailcfg.mapping import MapRequest
 from buri.wire.tailcfg.register import RegisterRequest, RegisterResponse
 
+CLOCK_SLACK_S = 3600.0
+_log = logging.getLogger(__name__)
 RelayKeys = Callable[[frozenset[NodePublic]], None]
 
 
@@ -101,7 +105,9 @@ class Coordinator:
             policies=loaded.policies,
         )
         writer = Writer(database, loop)
-        return cls(snapshot, writer, settings, clock=clock or SystemClock(), entropy=entropy, lock=lock)
+        clock = clock or SystemClock()
+        _mind_the_clock(snapshot, clock.wall_s())
+        return cls(snapshot, writer, settings, clock=clock, entropy=entropy, lock=lock)
 
     async def register(self, machine: MachinePublic, request: RegisterRequest, source: str = "") -> RegisterResponse:
         """See ControlService."""
@@ -174,3 +180,11 @@ def _touches_keys(change: Change) -> bool:
     if isinstance(change, NodeChanged):
         return bool(change.fields & (Fields.WHOLE | Fields.KEY_EXPIRY | Fields.STANDING))
     return isinstance(change, NodeAdded | NodeRemoved)
+
+
+def _mind_the_clock(snapshot: Snapshot, now_s: float) -> None:
+    """Say so when the machine's clock is behind what the server wrote with it: keys made now would end too early."""
+    known_s = max((max(node.created_s, node.last_seen_s) for node in snapshot.nodes.values()), default=0.0)
+    if known_s > now_s + CLOCK_SLACK_S:
+        now, known = format_time(float(int(now_s))), format_time(float(int(known_s)))
+        _log.warning("This machine's clock says %s, but its database knows of %s: set the clock.", now, known)

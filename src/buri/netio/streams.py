@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import datetime
 import os
 import socket
 import ssl
@@ -16,6 +17,7 @@ from buri.core.errors import ConfigError, PeerError, UnreachableError, WireError
 CONNECT_TIMEOUT_S = 10.0
 HTTP_TIMEOUT_S = 15.0
 _READ_BYTES = 1 << 16
+_NOT_YET_VALID, _HAS_EXPIRED = 9, 10  # X509_V_ERR_… of OpenSSL
 
 
 def tls_context(*, verify: bool = True) -> ssl.SSLContext:
@@ -59,7 +61,7 @@ async def connect(
                     )
                 except ssl.SSLCertVerificationError as error:
                     sock.close()
-                    raise PeerError(f"its certificate is not trusted ({error.verify_message})") from error
+                    raise PeerError(f"its certificate is not trusted ({_why_not_trusted(error)})") from error
                 except OSError as error:
                     sock.close()
                     problem = error
@@ -69,6 +71,13 @@ async def connect(
             raise UnreachableError(describe(problem))
     except TimeoutError as error:
         raise UnreachableError("no answer in time") from error
+
+
+def _why_not_trusted(error: ssl.SSLCertVerificationError) -> str:
+    if error.verify_code not in (_NOT_YET_VALID, _HAS_EXPIRED):
+        return error.verify_message
+    today = datetime.datetime.now(datetime.UTC).date()
+    return f"{error.verify_message}; this machine's clock says {today}"
 
 
 def _mark(sock: socket.socket, mark: int) -> None:

@@ -11,7 +11,6 @@ import asyncio
 import logging
 import math
 import secrets
-import time
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -55,6 +54,7 @@ from buri.node.pingback import answer_ping
 from buri.node.reconciler import Choices, Reconciler, is_expired
 from buri.node.router import Router, RouterConfig
 from buri.node.router.linux import MARK
+from buri.node.serverclock import ServerClock
 from buri.node.states import Facts, next_state
 from buri.node.statestore import StateStore
 from buri.node.underlay import Underlay
@@ -95,6 +95,7 @@ class Agent:
         self._net_info: NetInfo | None = None
         self._save: asyncio.TimerHandle | None = None
         self._saved_at = -math.inf
+        self.clock = ServerClock()
         self.keys = KeyWatch(self._settle, lambda: self._tell(HealthChanged()))
         self._tasks: set[asyncio.Task[None]] = set()
         self._monitor = NetworkMonitor(interface, self._network_changed)
@@ -254,6 +255,8 @@ class Agent:
                 self._forget()
                 self._logout_ended(error)
             case NetmapChanged(netmap=netmap, change=change):
+                if self._control is not None:
+                    self.clock.take(self._control.client.clock_offset_s)
                 self._take_netmap(netmap, change, keep=True)
             case PingAsked(request=request):
                 self._spawn(answer_ping(self, request))
@@ -324,6 +327,7 @@ class Agent:
     def _leave_server(self) -> None:
         """Another control server is meant from now on: what this one gave is of no use there."""
         self._drop_control()
+        self.clock = ServerClock()
         self._key = None
         self.netmap = None
         self._live_peer = False
@@ -393,14 +397,13 @@ class Agent:
 
     def server_wall_s(self) -> float:
         """The control server's clock, as far as it told us."""
-        offset_s = self._control.client.clock_offset_s if self._control is not None else 0.0
-        return time.time() + offset_s
+        return self.clock.wall_s()
 
     @property
     def is_expired(self) -> bool:
-        """Whether this node's key has expired, by our own clock, as upstream judges its own node."""
+        """Whether this node's key has expired, by the control server's clock."""
         node = self.self_node
-        return node is not None and is_expired(node, time.time())
+        return node is not None and is_expired(node, self.server_wall_s())
 
     @property
     def network(self) -> NetworkState:
@@ -481,7 +484,7 @@ class Agent:
         self._settled = (netmap, choices, tables.next_expiry_s or math.inf)
 
     def _watch_keys(self, peers_s: float, wall_s: float) -> None:
-        self.keys.arm(self.self_node, peers_s - wall_s if peers_s < math.inf else None)
+        self.keys.arm(self.self_node, peers_s - wall_s if peers_s < math.inf else None, wall_s)
 
     def _settle_report(self) -> None:
         report = self.underlay.report

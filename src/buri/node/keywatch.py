@@ -1,9 +1,8 @@
-"""Watches the ends of keys by the wall clock: this node's own, the warnings before it, and the next end of a peer's."""
+"""Watches the ends of keys by the control server's clock: this node's own, the warnings before it, the next peer's."""
 
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable
 
 from buri.core import keyexpiry
@@ -23,10 +22,10 @@ class KeyWatch:
         self._expiry_s = 0.0
         self.warning = ""
 
-    def arm(self, node: Node | None, peers_in_s: float | None) -> None:
-        """Watch `node`, this one, from now on; `peers_in_s`: a peer's key ends then, None = none does."""
+    def arm(self, node: Node | None, peers_in_s: float | None, now_s: float) -> None:
+        """Watch `node`, this one, from now on; `peers_in_s`: a peer's key ends then, None = none does; `now_s` is the
+        control server's clock."""
         self.close()
-        now_s = time.time()
         self._expiry_s = 0.0 if node is None else own_expiry_s(node)
         warning = keyexpiry.warning(self._expiry_s, now_s)
         if warning.partition(",")[0] != self.warning.partition(",")[0]:  # not for each hour less

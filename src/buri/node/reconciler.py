@@ -62,11 +62,13 @@ class Reconciler:
         self._rules: list[FilterRule] | None = None
         self._compiled: tuple[port.FilterRule, ...] = ()
         self._told_peers: dict[NodePublic, port.Peer] = {}
+        self._disco: dict[NodePublic, DiscoPublic] = {}
         self._told_filter: port.SetFilter | None = None
 
     def forget(self) -> None:
         """The engine knows nothing (any more)."""
         self._told_peers = {}
+        self._disco = {}
         self._told_filter = None
 
     def reconcile(self, netmap: Netmap | None, choices: Choices, server_wall_s: float) -> Tables:
@@ -110,9 +112,14 @@ class Reconciler:
         if wanted_filter != self._told_filter:
             orders.append(wanted_filter)
             self._told_filter = wanted_filter
-        orders += [port.RemovePeer(key) for key in self._told_peers if key not in wanted]
-        orders += [port.UpsertPeer(peer) for key, peer in wanted.items() if self._told_peers.get(key) != peer]
-        self._told_peers = wanted
+        disco = {tables.path.key: tables.path.disco_key for tables in peers}
+        # A peer with another disco key began anew: its old session is nothing to it, nor the time of its last handshake.
+        anew = {key for key, known in self._disco.items() if known and disco.get(key) and disco[key] != known}
+        orders += [port.RemovePeer(key) for key in self._told_peers if key not in wanted or key in anew]
+        orders += [
+            port.UpsertPeer(peer) for key, peer in wanted.items() if self._told_peers.get(key) != peer or key in anew
+        ]
+        self._told_peers, self._disco = wanted, disco
         routes = dict.fromkeys(prefix for peer in wanted.values() for prefix in peer.allowed_ips)
         return Tables(
             orders=tuple(orders),

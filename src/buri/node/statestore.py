@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import contextlib
 import secrets
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -59,11 +61,17 @@ class SavedNetmap(msgspec.Struct, kw_only=True):
 class StateStore:
     """Reads and writes the state; every change is on disk when the call returns, and did not happen when it raises."""
 
-    def __init__(self, path: Path | None) -> None:
-        """`path` None keeps all in memory. Raises ConfigError or SystemFault when what is there cannot be used."""
+    def __init__(self, path: Path | None, wall_s: Callable[[], float] = time.time) -> None:
+        """`path` None keeps all in memory; `wall_s` is the machine's clock.
+
+        Raises ConfigError or SystemFault when what is there cannot be used.
+        """
         self._path = path
         self.state = self._load()
         fresh = not self.state.machine_key
+        if not fresh and self._clock_went_back(wall_s()):
+            # Peers drop handshakes that are older than our last. A new disco key tells them that we began anew.
+            self.state = replace(self.state, disco_key=DiscoPrivate.from_entropy(secrets.token_bytes(32)).text())
         if fresh:
             self.state.machine_key = MachinePrivate.from_entropy(secrets.token_bytes(32)).text()
             self.state.disco_key = DiscoPrivate.from_entropy(secrets.token_bytes(32)).text()
@@ -140,6 +148,16 @@ class StateStore:
         except (OSError, *BAD_JSON):
             return None  # it is a convenience: the server gives another
         return saved.netmap if saved.format == FORMAT and saved.node_key == str(key.public()) else None
+
+    def _clock_went_back(self, now_s: float) -> bool:
+        """Whether the clock is behind what we wrote with it."""
+        if self._path is None:
+            return False
+        for path in (self._path, self._path.with_name(NETMAP_FILE)):
+            with contextlib.suppress(OSError):
+                if path.stat().st_mtime > now_s + 1.0:
+                    return True
+        return False
 
     def _load(self) -> State:
         if self._path is None:

@@ -56,7 +56,7 @@ def health(agent: Agent) -> list[str]:
     found = [agent.trouble] if agent.trouble and agent.prefs.want_running else []
     if agent.netmap is None:
         return found
-    found += [agent.keys.warning] if agent.keys.warning else []
+    found += [warning for warning in (agent.clock.warning, agent.keys.warning) if warning]
     relays = agent.netmap.derp_map
     statuses = agent.underlay.relays.status()
     found += [f"Relay {region_code(relays, relay.region)}: {relay.problem}." for relay in statuses if relay.problem]
@@ -87,7 +87,7 @@ def _self(agent: Agent) -> PeerStatus:
     if netmap is None:
         shown = PeerStatus(host_name=hostinfo.host_name(agent.prefs.hostname), os="linux")
     else:
-        shown = _node(netmap, netmap.self_node, time.time())
+        shown = _node(netmap, netmap.self_node, agent.server_wall_s())
         shown.relay = region_code(netmap.derp_map, agent.underlay.relays.home)
     shown.public_key = str(key) if key is not None else str(NodePublic.zero())
     shown.host_name = hostinfo.host_name(agent.prefs.hostname)

@@ -25,6 +25,7 @@ class BuriServer:
 
     def __init__(self, host: Host, *flags: str, url: str = f"http://{PRIVATE_SERVER}:8080") -> None:
         self.host = host
+        self.environment = dict(ENVIRONMENT)  # the next start's
         self.url = url
         self.flags = flags or ("--listen=0.0.0.0:8080", f"--url={url}", "--stun=0.0.0.0:3478")
         self.state = host.directory / "state"
@@ -33,7 +34,7 @@ class BuriServer:
     def start(self) -> Process:
         """Start it and wait until it says how to join."""
         self.process = self.host.start(
-            "server", *PROGRAMS["buri"], "server", f"--state-dir={self.state}", *self.flags, env=ENVIRONMENT
+            "server", *PROGRAMS["buri"], "server", f"--state-dir={self.state}", *self.flags, env=self.environment
         )
         self.process.expect(r"buri up --login-server", timeout_s=30)
         return self.process
@@ -113,6 +114,7 @@ class Burid(NodeCommands):
     def __init__(self, host: Host, *flags: str, start: bool = True) -> None:
         self.host = host
         self.flags = flags
+        self.environment = dict(ENVIRONMENT)  # the next start's
         self.state = host.directory / "buri"
         self.socket = host.directory / "burid.sock"
         if start:
@@ -128,7 +130,7 @@ class Burid(NodeCommands):
             f"--socket={self.socket}",
             "--tun=buri0",
             *self.flags,
-            env=ENVIRONMENT,
+            env=self.environment,
         )
         wait_until(f"{self.host.name}'s burid", lambda: self.socket.exists() or self.process.popen.poll() is not None)
         return self.process

@@ -6,11 +6,13 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from ipaddress import ip_address, ip_network
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from buri.core.errors import ConfigError, StateError, SystemFault
 from buri.engine import port
+from buri.node import statusview
 from buri.node.notices import BrowseToURL, Failed, LoginFinished, StateChanged
 from buri.node.pingback import ping_peer
 from buri.node.statestore import StateStore
@@ -403,5 +405,26 @@ def test_a_full_disk_stops_neither_a_reconnect_nor_a_logout(tmp_path: Path) -> N
         await bench.agent.log_out()
         assert bench.agent.node_key is None
         assert states(bench)[-1] == "NeedsLogin"
+
+    play(store, story)
+
+
+# ---- clocks ------------------------------------------------------------------------------------------------------------
+
+
+def test_ends_of_keys_are_judged_by_the_server_s_clock_and_a_far_clock_is_told(store: StateStore) -> None:
+    async def story(bench: NodeBench) -> None:
+        def years_ago(request: MapRequest) -> dict[str, Any]:
+            message = first_message(request)
+            message["Node"] |= {"KeyExpiry": "2019-06-01T00:00:00Z"}
+            return message | {"ControlTime": "2019-05-01T00:00:00Z"}
+
+        bench.control.first = years_ago
+        await bench.join()
+        assert not bench.agent.is_expired
+        assert "This machine's clock says" in " ".join(statusview.health(bench.agent))
+        own = {**years_ago(bench.control.streams[0].request)["Node"], "KeyExpiry": "2019-04-01T00:00:00Z"}
+        bench.control.streams[0].say({"Node": own})
+        await bench.until("the end of the key", lambda: states(bench)[-1] == "NeedsLogin")
 
     play(store, story)

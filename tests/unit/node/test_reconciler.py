@@ -169,6 +169,19 @@ def test_a_new_engine_is_told_everything_again() -> None:
     assert upserts(run(reconciler, now)) == {key(2): ["100.64.0.2/32"]}
 
 
+def test_a_peer_with_another_disco_key_begins_anew_in_the_engine() -> None:
+    reconciler = Reconciler()
+    run(reconciler, netmap(peer(2), peer(3)))
+    other = str(DiscoPublic(bytes((9,)) * 32))
+    tables = run(reconciler, netmap(peer(2, DiscoKey=other), peer(3)))
+    assert tables.orders == (
+        port.RemovePeer(key(2)),
+        port.UpsertPeer(port.Peer(key(2), (ip_network("100.64.0.2/32"),))),
+    )
+    assert run(reconciler, netmap(peer(2, DiscoKey=other), peer(3))).orders == ()
+    assert run(reconciler, netmap(peer(2, DiscoKey=""), peer(3))).orders == ()  # none is no other
+
+
 # ---- netmaps that make no sense ---------------------------------------------------------------------------------------
 
 

@@ -133,3 +133,14 @@ def test_what_is_so_already_needs_no_disk(tmp_path: Path) -> None:
     store.logged_in(key, User(id=3), Login())
     (tmp_path / "d").rename(tmp_path / "away")
     store.logged_in(key, User(id=3), Login())
+
+
+def test_a_clock_that_went_back_makes_a_node_begin_anew_to_its_peers(tmp_path: Path) -> None:
+    path = tmp_path / "s"
+    first = StateStore(path)
+    written_s = path.stat().st_mtime
+    assert StateStore(path, lambda: written_s + 5).disco == first.disco
+    assert StateStore(path, lambda: written_s - 0.5).disco == first.disco
+    behind = StateStore(path, lambda: written_s - 86400 * 365)
+    assert behind.disco != first.disco
+    assert behind.machine == first.machine

@@ -70,6 +70,7 @@ class PeerPaths:
         old, self.info = self.info, info
         if old.disco_key != info.disco_key:
             self._link.forget(old.disco_key)
+            self._chosen = None  # the engine forgets such a peer as well: say its path whatever it is
             self.reset(now, "the peer's disco key changed", keep_best=False)
         fresh = self._candidates.name(info.endpoints, self._best_address())
         if old.home_region != info.home_region:
