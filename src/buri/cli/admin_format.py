@@ -7,6 +7,8 @@ from collections.abc import Sequence
 
 import click
 
+from buri.core.plaintext import plain
+
 _UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800, "y": 31536000}
 _PART = re.compile(r"(\d+(?:\.\d+)?)([smhdwy])")
 
@@ -26,7 +28,7 @@ def print_table(header: Sequence[str], rows: Sequence[Sequence[object]], *, empt
     if not rows:
         click.echo(empty)
         return
-    lines = [list(header), *([str(cell) for cell in row] for row in rows)]
+    lines = [list(header), *([plain(str(cell)) for cell in row] for row in rows)]
     widths = [max(len(line[column]) for line in lines) for column in range(len(header))]
     for line in lines:
         click.echo("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())

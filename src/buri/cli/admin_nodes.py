@@ -6,6 +6,7 @@ import click
 
 from buri.cli.admin_client import client, print_json
 from buri.cli.admin_format import duration, print_table, short_time
+from buri.core.plaintext import plain
 from buri.wire import adminapi
 
 
@@ -60,7 +61,7 @@ def show(context: click.Context, node: str, as_json: bool) -> None:
         ("Machine key", row.machine_key),
     ]
     for name, value in facts:
-        click.echo(f"{name + ':':<13}{value}")
+        click.echo(f"{name + ':':<13}{plain(str(value))}")
 
 
 @group.command("approve")

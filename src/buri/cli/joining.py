@@ -14,6 +14,7 @@ from buri.cli.context import App
 from buri.cli.localclient import DaemonError, Watch
 from buri.cli.render.asjson import pretty
 from buri.core.errors import ConfigError, StateError
+from buri.core.plaintext import plain
 from buri.wire.localapi import BackendState, Options, Prefs, Status
 
 KEY_FILE_PREFIX = "file:"
@@ -85,7 +86,7 @@ def wait_until_running(app: App, status: Status, prefs: Prefs, manner: Manner, b
                 remedy=" ".join(known.health or []) or 'See more with "buri status".',
             ) from error
     for message in app.client.status(peers=False).health or []:
-        click.echo(f"# Health check: {message}", err=True)
+        click.echo(f"# Health check: {plain(message)}", err=True)
 
 
 def _follow(watch: Watch, status: Status, prefs: Prefs, manner: Manner, deadline: float | None) -> None:
@@ -112,7 +113,7 @@ def _follow(watch: Watch, status: Status, prefs: Prefs, manner: Manner, deadline
             return
         url = notice.browse_to_url
         if url and not manner.auth_key and not (manner.force and url == status.auth_url):
-            said = _say(said, url, _invitation(url, status, manner))
+            said = _say(said, url, _invitation(plain(url), status, manner))
 
 
 def _say(said: str, what: str, words: str) -> str:

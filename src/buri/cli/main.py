@@ -17,6 +17,7 @@ import click
 from buri import __version__
 from buri.cli.context import App
 from buri.core.errors import BuriError
+from buri.core.plaintext import plain
 from buri.wire.localapi import DEFAULT_SOCKET
 
 if TYPE_CHECKING:
@@ -112,7 +113,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         error.show()
         return error.exit_code
     except BuriError as error:
-        click.echo(f"buri: {error}", err=True)
+        click.echo(f"buri: {plain(str(error), keep_lines=True)}", err=True)
         return error.exit_code
     except (KeyboardInterrupt, click.Abort):
         return 130

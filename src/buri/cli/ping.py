@@ -11,6 +11,7 @@ from buri.cli.finding import find_address
 from buri.cli.flags import DURATION, GoCommand, switch
 from buri.cli.localclient import DaemonError
 from buri.cli.render.ping import render_pong
+from buri.core.plaintext import plain
 
 EXAMPLE = """\
 buri ping tokyo
@@ -51,7 +52,7 @@ def command(app: App, /, peer: str, count: int, until_direct: bool, timeout: flo
             click.echo(f'ping "{address}" timed out{why}')
         else:
             if result.is_local_ip:
-                click.echo(result.err)
+                click.echo(plain(result.err))
                 return
             if result.err:
                 raise DaemonError(result.err)

@@ -102,7 +102,7 @@ class Admin:
         node = accounts.find_node(self._ledger.head, name_or_id)
         now_s = self.now_s()
         # One second back, so that "now" is past for every clock that reads it.
-        at_s = now_s - 1 if expiry_s is None else expiry_s
+        at_s = now_s - 1 if expiry_s is None else expiry.check_end(expiry_s)
         edit = expiry.set_expiry(self._ledger.head, node, at_s, now_s)
         await self._ledger.enter(edit)
         return edit.snapshot.nodes[node.id]
@@ -150,7 +150,7 @@ class Admin:
             tags=tags,
             reusable=reusable,
             ephemeral=ephemeral,
-            expires_s=now_s + lifetime_s if lifetime_s else 0.0,
+            expires_s=expiry.check_end(now_s + lifetime_s) if lifetime_s else 0.0,
             now_s=now_s,
             entropy=self._entropy(authkeys.ENTROPY_BYTES),
         )

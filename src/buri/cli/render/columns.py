@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from buri.core.plaintext import plain
+
 
 def columns(rows: Sequence[Sequence[str]], *, padding: int = 2, least: int = 0) -> list[str]:
     """Lines of cells, each column as wide as its widest cell and `padding`, at least `least`; no trailing blanks."""
+    rows = [[plain(cell) for cell in row] for row in rows]  # most cells are the words of others
     widths: list[int] = []
     for row in rows:
         for place, cell in enumerate(row):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from buri.cli.render.columns import go_duration
+from buri.core.plaintext import plain
 from buri.wire.localapi import PingResult
 
 
@@ -10,7 +11,7 @@ def render_pong(result: PingResult, kind: str) -> str:
     """One line without its end; `kind` stands for the path where the ping's kind does not tell it."""
     port = f", {result.peer_api_port}" if result.peer_api_port else ""
     name = result.node_name.rstrip(".")
-    return (
+    return plain(
         f"pong from {name} ({result.node_ip}{port}) via {_via(result, kind)} in {go_duration(result.latency_seconds)}"
     )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from buri.cli.render.columns import columns
 from buri.cli.render.names import first_address, owner, short_name
 from buri.core.keyexpiry import in_words
+from buri.core.plaintext import plain
 from buri.wire.localapi import PeerStatus, Status
 from buri.wire.tailcfg.base import parse_time
 
@@ -34,7 +35,7 @@ def render_status(
 
 def render_health(messages: list[str]) -> list[str]:
     """What is wrong with this node, a line each."""
-    return ["# Health check:", *(f"#     - {message}" for message in messages)]
+    return ["# Health check:", *(f"#     - {plain(message)}" for message in messages)]
 
 
 def how_reached(node: PeerStatus, wall_s: float) -> str:

@@ -6,7 +6,8 @@ import msgspec
 
 from buri.control.edit import Edit
 from buri.control.snapshot import NodeRecord, Snapshot
-from buri.core.errors import StateError
+from buri.core.errors import ConfigError, StateError
+from buri.wire.tailcfg.base import LAST_S
 
 
 def log_out(snapshot: Snapshot, node: NodeRecord, now_s: float) -> Edit:
@@ -52,6 +53,13 @@ def enabled_expiry_s(node: NodeRecord, key_expiry_s: float, now_s: float) -> flo
 def extended_expiry_s(node: NodeRecord, by_s: float, now_s: float) -> float:
     """When a key ends that lasts `by_s` longer than it would, or than now when it has ended or never would."""
     return max(node.expiry_s, now_s) + by_s
+
+
+def check_end(at_s: float) -> float:
+    """A time that can be written down. Raises ConfigError."""
+    if not 0 <= at_s <= LAST_S:
+        raise ConfigError("That end lies past the year 9999.", remedy="For a key without an end say never.")
+    return at_s
 
 
 def next_expiry_s(snapshot: Snapshot, now_s: float) -> float | None:

@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 ZERO_TIME = "0001-01-01T00:00:00Z"
+FIRST_S, LAST_S = -62135596800.0, 253402300799.0  # what RFC 3339 can say: the years 1 to 9999
 
 
 class Wire(msgspec.Struct, omit_defaults=True, kw_only=True):
@@ -27,10 +28,10 @@ def go(name: str, default: Any = msgspec.NODEFAULT, *, factory: Any = msgspec.NO
 
 
 def format_time(wall_s: float) -> str:
-    """Seconds since 1970 as RFC 3339 in UTC; 0 is Go's zero time."""
+    """Seconds since 1970 as RFC 3339 in UTC; 0 is Go's zero time. A time past all years is the last one."""
     if wall_s == 0:
         return ZERO_TIME
-    moment = datetime.datetime.fromtimestamp(wall_s, datetime.UTC)
+    moment = datetime.datetime.fromtimestamp(min(max(wall_s, FIRST_S), LAST_S), datetime.UTC)
     text = moment.strftime("%Y-%m-%dT%H:%M:%S")
     if moment.microsecond:
         text += f".{moment.microsecond:06d}".rstrip("0")
