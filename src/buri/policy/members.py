@@ -121,7 +121,7 @@ class Members:
 
     def each(self, mask: Mask) -> Iterator[Placed]:
         """The nodes of a mask."""
-        return self._picked(self._placed, mask)  # type: ignore[return-value]  # where a bit is set, there is a node
+        return self._picked(self._placed, mask)  # type: ignore[arg-type]  # where a bit is set, there is a node
 
     def ids(self, mask: Mask) -> Iterator[int]:
         """The ids of a mask's nodes."""

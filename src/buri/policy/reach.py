@@ -6,8 +6,9 @@ tests and explanations all read these edges and nothing else.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import NamedTuple
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
+from weakref import WeakValueDictionary
 
 from buri.policy.members import Mask, Members, Placed
 from buri.policy.model import Access, Policy, Rule, Target
@@ -15,6 +16,9 @@ from buri.policy.ports import ALL_PORTS
 from buri.policy.selectors import EVERYONE, INTERNET, SELF, Kind, Selector
 from buri.policy.sources import Source, Words
 from buri.policy.spans import Span, parse_span
+
+if TYPE_CHECKING:
+    from buri.policy.filters import Opening
 
 INTERNET_LITERALS = (
     "0.0.0.0-9.255.255.255",
@@ -123,19 +127,28 @@ def _carries(placed: Placed, selector: Selector) -> bool:
     return any(subnet.overlaps(one) for subnet in placed.subnets for one in selector.spans)
 
 
-class Ties(NamedTuple):
+class Ties:
     """What of a policy a node is part of, in the order of the filters; it depends on the node alone.
 
-    `own`: edges that may join it with its owner's other nodes.
+    `own`: edges that may join it with its owner's other nodes; `filtering`: all edges that its filter may have rules of.
+    `openings` is kept here by `filters.py`.
     """
 
-    sources: tuple[Source, ...] = ()
-    out: tuple[Edge, ...] = ()
-    onto: tuple[Edge, ...] = ()
-    own: tuple[Edge, ...] = ()
+    __slots__ = ("filtering", "onto", "openings", "out", "own", "sources")
 
-
-_NO_TIES = Ties()
+    def __init__(
+        self,
+        sources: Iterable[Source] = (),
+        out: Iterable[Edge] = (),
+        onto: Iterable[Edge] = (),
+        own: Iterable[Edge] = (),
+    ) -> None:
+        self.sources = tuple(sources)
+        self.out = in_order(out)
+        self.onto = in_order(onto)
+        self.own = in_order(own)
+        self.filtering = in_order((*self.onto, *self.own, *(edge for edge in self.out if edge.companions)))
+        self.openings: list[Opening] | None = None
 
 
 class Reach:
@@ -150,6 +163,7 @@ class Reach:
         self._edges_via: dict[str, list[Edge]] = {}
         self._posture_masks: dict[tuple[str, ...], Mask] = {}
         self._first: dict[RuleKey, Position] | None = None
+        self._words: WeakValueDictionary[tuple[str, ...], Words] = WeakValueDictionary()
         self._ties: dict[int, tuple[Placed, Ties]] = {}
         rules = (ALLOW_ALL,) if policy.rules is None else policy.rules
         self.edges = tuple(
@@ -199,7 +213,7 @@ class Reach:
             steered = self._edges_via.get(tag, ())
             onto.update(edge for edge in steered if any(edge.opens(one, placed, self) for one in edge.targets))
         own = {edge for edge in out if edge.self_targets}.union(self._posture_own)
-        return Ties(tuple(sources), in_order(out), in_order(onto), () if placed.node.tags else in_order(own))
+        return Ties(sources, out, onto, () if placed.node.tags else own)
 
     def follow(self, old: Placed | None, new: Placed | None) -> tuple[Mask, set[Source]]:
         """Take in that one node came, changed or went.
@@ -215,7 +229,7 @@ class Reach:
             del self._ties[old.slot]
         sources = {*before.sources, *after.sources}
         for source in sources:
-            source.follow(old if source in before.sources else None, new if source in after.sources else None)
+            source.follow(old if source in before.sources else None, new if source in after.sources else None, self)
         reached: Mask = 0
         for edge in {*before.onto, *after.onto}:
             if old is not None:
@@ -230,16 +244,24 @@ class Reach:
                 reached |= self.members.of_user(side.node.user_id)
         return reached & self.members.all, sources
 
-    def first(self, key: RuleKey) -> Position | None:
-        """Where the whole policy has its first rule of this source and protocol, on whatever node."""
+    def words(self, listed: list[str]) -> Words:
+        """The one `Words` of these sources."""
+        key = tuple(listed)
+        found = self._words.get(key)
+        if found is None:
+            found = self._words[key] = Words(listed)
+        return found
+
+    def first_rules(self) -> Mapping[RuleKey, Position]:
+        """Where the whole policy has its first rule of each source and protocol, on whatever node."""
         if self._first is None:
             self._first = {}
             for edge in self.edges:
                 words = edge.source.words(self)
-                if words and edge.opens_anything():
+                if words.listed and edge.opens_anything():
                     for number, access in enumerate(edge.rule.accesses):
                         self._first.setdefault((words, access.protocols), (edge.index, number))
-        return self._first.get(key)
+        return self._first
 
     def subnet_texts(self) -> Iterable[str]:
         """Every approved subnet route of the tailnet."""
@@ -282,3 +304,6 @@ class Reach:
 def in_order(edges: Iterable[Edge]) -> tuple[Edge, ...]:
     """Edges as the filters have them, each once."""
     return tuple(sorted(set(edges), key=lambda edge: edge.index))
+
+
+_NO_TIES = Ties()

@@ -21,23 +21,16 @@ def is_everyone(selector: Selector) -> bool:
     return selector.kind is Kind.EVERYONE or selector.name == DANGER_ALL
 
 
-class Words(tuple[str, ...]):
-    """SrcIPs of a rule, sorted, each once; hashed once however often they are looked up."""
+class Words:
+    """SrcIPs of rules, sorted, each once. `Reach.words` makes one of each, so that the same words are the same object.
 
-    _hash: int | None = None
-    _listed: list[str] | None = None
+    `listed` is shared by all rules with these sources: nobody may change it.
+    """
 
-    def __hash__(self) -> int:
-        if self._hash is None:
-            self._hash = super().__hash__()
-        return self._hash
+    __slots__ = ("__weakref__", "listed")
 
-    @property
-    def listed(self) -> list[str]:
-        """The same as a list, for all rules to share: nobody may change it."""
-        if self._listed is None:
-            self._listed = list(self)
-        return self._listed
+    def __init__(self, listed: list[str]) -> None:
+        self.listed = listed
 
 
 class Source:
@@ -60,7 +53,7 @@ class Source:
         self.mask = mask & reach.posture_mask(self.posture)
         self._words = self._principals = None
 
-    def follow(self, old: Placed | None, new: Placed | None) -> None:
+    def follow(self, old: Placed | None, new: Placed | None, reach: Reach) -> None:
         """Take in that one node came to this source, changed within it (both sides), or went."""
         self._principals = None
         if old is not None:
@@ -68,9 +61,9 @@ class Source:
         if new is not None:
             self.mask |= new.bit
         if self._words is not None:
-            self._words = None if self.posture else self._amended(self._words, old, new)
+            self._words = None if self.posture else self._amended(self._words, old, new, reach)
 
-    def _amended(self, words: Words, old: Placed | None, new: Placed | None) -> Words | None:
+    def _amended(self, words: Words, old: Placed | None, new: Placed | None, reach: Reach) -> Words | None:
         """The words after a node's change; None when they must be built anew."""
         if all(selector.kind is Kind.ADDRESS for selector in self.selectors):
             return words  # they are the file's own
@@ -83,17 +76,17 @@ class Source:
         come = new.addresses if new is not None else ()
         if gone == come:
             return words
-        kept = list(words)
+        kept = list(words.listed)
         for text in gone:
             del kept[bisect_left(kept, text)]
         for text in come:
             insort(kept, text)
-        return Words(kept)
+        return reach.words(kept)
 
     def words(self, reach: Reach) -> Words:
         """SrcIPs of a filter rule."""
         if self._words is None:
-            self._words = Words(sorted(self._build(reach)))
+            self._words = reach.words(sorted(self._build(reach)))
         return self._words
 
     def _build(self, reach: Reach) -> Iterable[str]:
