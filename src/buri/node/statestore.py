@@ -26,9 +26,7 @@ from buri.wire.localapi import Prefs
 from buri.wire.tailcfg.node import Login, User
 
 FORMAT = 1
-STATE_FILE = "burid.state"
 NETMAP_FILE = "netmap.json"
-MEMORY = "mem:"
 
 
 class State(msgspec.Struct, kw_only=True, omit_defaults=True):

@@ -1,29 +1,20 @@
-"""`burid`: composes a node out of state store, engine, router and LocalAPI, and runs it until it is told to stop."""
+"""`burid`: its command line and its socket, which is there before anything heavy is loaded: who asks at once waits in it."""
 
 from __future__ import annotations
 
 import argparse
-import asyncio
+import gc
 import logging
 import os
-import signal
 import socket
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-
-import msgspec
+from typing import NamedTuple
 
 from buri import __version__
 from buri.core.errors import BuriError, ConfigError, InUseError, NotPermittedError, SystemFault
-from buri.core.keys import NodePrivate
-from buri.engine import port
-from buri.netio.netlink import Netlink
-from buri.node.agent import Agent
-from buri.node.backend import AgentBackend
-from buri.node.localapi.server import LocalAPIServer
-from buri.node.router.linux import MARK, LinuxRouter, in_use, remove_rules
-from buri.node.statestore import MEMORY, STATE_FILE, StateStore
+from buri.node.statefile import MEMORY, STATE_FILE
 
 log = logging.getLogger("burid")
 
@@ -32,10 +23,9 @@ DEFAULT_SOCKET = "/run/buri/burid.sock"
 DEFAULT_PORT = 41641
 DEFAULT_INTERFACE = "buri0"
 USERSPACE = "userspace-networking"
-MTU = 1280
 
 
-class Options(msgspec.Struct, frozen=True):
+class Options(NamedTuple):
     """What the command line says; `state` None: kept in memory."""
 
     state: Path | None
@@ -85,7 +75,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         logging.getLogger("hpack").setLevel(logging.WARNING)
         if options.cleanup:
             return cleanup()
-        asyncio.run(run(options))
+        if os.uname().sysname != "Linux":
+            raise SystemFault("burid runs on Linux alone so far.")
+        listener = claim_socket(options.socket)
+        try:
+            gc.disable()  # what is loaded here stays: looking through it for garbage is a twentieth of the start
+            from buri.roles.node import run_node
+
+            gc.freeze()
+            gc.enable()
+            run_node(options, listener)
+        finally:
+            listener.close()
+            options.socket.unlink(missing_ok=True)
         return 0
     except BuriError as error:
         print(f"burid: {error}", file=sys.stderr)
@@ -96,6 +98,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def cleanup() -> int:
     """Remove what a killed burid left; raises InUseError while one is alive in this network."""
+    from buri.netio.netlink import Netlink
+    from buri.node.router.linux import in_use, remove_rules
+
     with Netlink() as netlink:
         if in_use(netlink):
             raise InUseError("A burid is running here, and its routes are in use.", remedy="Stop it first.")
@@ -103,59 +108,6 @@ def cleanup() -> int:
     what = f"removed {removed} routing rule{'' if removed == 1 else 's'}" if removed else "nothing was left behind"
     print(f"burid: {what}.")
     return 0
-
-
-async def run(options: Options) -> None:
-    """Run a node until SIGTERM or SIGINT; raises what keeps it from running."""
-    if os.uname().sysname != "Linux":
-        raise SystemFault("burid runs on Linux alone so far.")
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-    listener = claim_socket(options.socket)
-    try:
-        store = StateStore(options.state)
-        with Netlink() as netlink:
-            if not in_use(netlink):
-                remove_rules(netlink)
-        engine = start_engine(options, store)
-        agent = Agent(
-            store, engine, LinuxRouter(options.interface), interface=options.interface, fixed_port=options.port != 0
-        )
-        api = LocalAPIServer(AgentBackend(agent, stop.set), listener)
-        try:
-            agent.start()
-            api.start()
-            notify("READY=1")
-            log.info("Ready; `buri --socket=%s up` joins a tailnet.", options.socket)
-            agent.failed.add_done_callback(lambda _: stop.set())
-            await stop.wait()
-            notify("STOPPING=1")
-        finally:
-            await api.close()
-            await agent.close()
-        if agent.failed.done():
-            reason = agent.failed.result().rstrip(".")
-            raise SystemFault(f"The packet engine stopped: {reason}.", remedy="Restart burid.")
-    finally:
-        listener.close()
-        options.socket.unlink(missing_ok=True)
-
-
-def start_engine(options: Options, store: StateStore) -> port.Engine:
-    """The engine with its TUN device; raises NotPermittedError, InUseError or SystemFault with nothing left behind."""
-    if not Path("/dev/net/tun").exists():
-        raise SystemFault(
-            "This system has no TUN device (/dev/net/tun).",
-            remedy="Load it (`modprobe tun`), or give the container --device=/dev/net/tun.",
-        )
-    from buri.engine.native import NativeEngine
-
-    key = store.node_key or NodePrivate.from_entropy(os.urandom(32))
-    return NativeEngine(
-        port.EngineConfig(private_key=key, tun_name=options.interface, mtu=MTU, udp_port=options.port, mark=MARK)
-    )
 
 
 def claim_socket(path: Path) -> socket.socket:
@@ -192,18 +144,6 @@ def claim_socket(path: Path) -> socket.socket:
         listener.close()
         raise SystemFault(f"The socket {path} cannot be made: {error.strerror}.") from error
     return listener
-
-
-def notify(state: str) -> None:
-    """Tell systemd, when it started us (sd_notify)."""
-    address = os.environ.get("NOTIFY_SOCKET", "")
-    if not address:
-        return
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sock:
-        try:
-            sock.sendto(state.encode(), "\0" + address[1:] if address.startswith("@") else address)
-        except OSError as error:
-            log.warning("systemd could not be told %s: %s", state, error)
 
 
 if __name__ == "__main__":
