@@ -78,7 +78,7 @@ def test_packets_for_a_peer_without_a_path_are_counted_and_wake_the_path_machine
     first = one.start(one.config(two, way={"udp": None}))
     one.host.run("ping", "-c2", "-i0.2", "-W1", two.ipv4, check=False)
     first.expect("PeerActive")
-    assert counters(first)["drop_out_no_path"] >= 2
+    assert counters(first)["drop_out_no_path"] >= 1  # the newest one waits for a way
 
 
 def test_what_its_sender_does_not_own_is_dropped(lab: Lab) -> None:

@@ -105,7 +105,10 @@ class Admin:
         at_s = now_s - 1 if expiry_s is None else expiry.check_end(expiry_s)
         edit = expiry.set_expiry(self._ledger.head, node, at_s, now_s)
         await self._ledger.enter(edit)
-        return edit.snapshot.nodes[node.id]
+        changed = edit.snapshot.nodes[node.id]
+        if node.expired(now_s) and not changed.expired(now_s):
+            await self._registrar.readmit(changed)
+        return changed
 
     async def disable_expiry(self, name_or_id: str) -> NodeRecord:
         """Let a node's key live for ever; an expired node is back without a login."""

@@ -87,6 +87,20 @@ class Registrar:
         self._logins.end(login)
         return node
 
+    async def readmit(self, node: NodeRecord) -> None:
+        """End the login that `node` waits in because its key had ended: an administrator has pushed the end away.
+
+        A node that was restarted after its key's end has made a new key and asks a person in; it must not need one.
+        """
+        for login in self._logins.waiting(self._clock.wall_s()):
+            applicant = login.applicant
+            if (applicant.machine, applicant.old_key) != (node.machine, node.key):
+                continue
+            if self._ledger.head.node_of_key(applicant.key) is None:
+                await self._ledger.enter(registration.readmit(self._ledger.head, applicant, node, self._clock.wall_s()))
+                self._logins.end(login)
+            return
+
     def reject(self, code: str) -> None:
         """Tell the waiting machine no. Raises StateError."""
         self._logins.end(self._login(code), "an administrator of this server refused the login.")
@@ -153,7 +167,8 @@ def _applicant(machine: MachinePublic, request: RegisterRequest) -> Applicant:
         raise WireError("a RegisterRequest needs a NodeKey.")
     hostinfo = request.hostinfo or Hostinfo()
     reports.check_hostinfo(hostinfo)
-    return Applicant(machine, key, hostinfo, reports.checked_cap(request.version), request.ephemeral)
+    old_key = NodePublic.parse(request.old_node_key) if request.old_node_key else NodePublic.zero()
+    return Applicant(machine, key, hostinfo, reports.checked_cap(request.version), request.ephemeral, old_key)
 
 
 def _expiry(request: RegisterRequest) -> float:

@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import os
 from pathlib import Path
@@ -34,8 +35,9 @@ def source_hash(root: Path) -> str | None:
     return digest.hexdigest()
 
 
+@functools.cache
 def load() -> ModuleType:
-    """The engine's binary.
+    """The engine's binary, looked at once in a process.
 
     Raises SystemFault when there is none, or when it was built from other sources than this checkout's (override:
     `BURI_ENGINE_ALLOW_STALE=1`).

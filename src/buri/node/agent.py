@@ -86,7 +86,7 @@ class Agent:
         self._reconciler = Reconciler()
         self._settled: tuple[Netmap | None, Choices, float] | None = None
         self._live_peer = False
-        self._lost = False  # the server answered that it does not know our key
+        self._lost = False  # the server answered that it does not know our key, or that it has ended
         self._closed = False
         self._settling = False
         self._listeners: list[Callable[[Notice], None]] = []
@@ -250,6 +250,7 @@ class Agent:
                 log.warning("The login failed: %s", message)
                 self._tell(Failed(message))
             case NewKeyWanted():
+                self._lost = True  # whatever the kept netmap says
                 self._take_new_key()
             case LoggedOut(error=error):
                 self._forget()

@@ -12,8 +12,8 @@ import pytest
 from buri.control.mapper import encode
 from buri.core.errors import StateError, SystemFault, WireError
 from buri.core.keys import NodePublic
-from buri.testing.controlworld import FakeCommitLog, World
-from buri.wire.tailcfg.register import LOGOUT_EXPIRY, RegisterRequest
+from buri.testing.controlworld import FakeCommitLog, Machine, World
+from buri.wire.tailcfg.register import LOGOUT_EXPIRY, RegisterRequest, RegisterResponse
 
 DAY_S = 86400
 
@@ -366,3 +366,45 @@ async def test_a_failing_store_refuses_and_forgets() -> None:
     assert not response.machine_authorized
     journal.fail_with = None
     assert await world.machine().join(key) == 1
+
+
+async def waits(world: World, machine: Machine, old: NodePublic, url: str) -> asyncio.Task[RegisterResponse]:
+    """A follow-up under way, as a client's that a person should open `url` for."""
+    task = asyncio.create_task(machine.register(followup=url, old_node_key=str(old)))
+    await asyncio.sleep(0)
+    return task
+
+
+@in_loop
+async def test_a_restarted_node_whose_key_ended_is_back_when_its_end_is_pushed_away() -> None:
+    world = World()
+    machine = world.machine("home")
+    await machine.join(await world.auth_key())
+    before = await world.admin.expire_node("home", None)
+    old, machine.key = machine.key, world.machine().key  # the new key that the restarted node made
+    url = (await machine.register(old_node_key=str(old))).auth_url
+    waiting = await waits(world, machine, old, url)
+    extended = await world.admin.extend_expiry("home", 90 * DAY_S)
+    response = await waiting
+    assert (response.error, response.auth_url, response.machine_authorized) == ("", "", True)
+    after = world.admin.node("home")
+    assert (after.id, after.ipv4, after.key) == (before.id, before.ipv4, machine.key)
+    assert after.expiry_s == extended.expiry_s == world.clock.wall_s() + 90 * DAY_S
+    assert not world.admin.pending_logins()
+
+
+@in_loop
+async def test_an_end_pushed_away_lets_in_neither_another_machine_nor_a_login_of_a_live_node() -> None:
+    world = World()
+    home, thief = world.machine("home"), world.machine("thief")
+    await home.join(await world.auth_key())
+    url = (await thief.register(old_node_key=str(home.key))).auth_url
+    await world.admin.expire_node("home", None)
+    await world.admin.disable_expiry("home")
+    assert [login.hostname for login in world.admin.pending_logins()] == ["thief"]
+    assert url.endswith(world.admin.pending_logins()[0].code)
+
+    old, home.key = home.key, world.machine().key  # a person signs in anew on a node that is well
+    await home.register(old_node_key=str(old))
+    await world.admin.extend_expiry("home", DAY_S)
+    assert {login.hostname for login in world.admin.pending_logins()} == {"home", "thief"}

@@ -21,13 +21,14 @@ _BASE58 = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
 
 
 class Applicant(msgspec.Struct, frozen=True):
-    """What a machine says of itself when it registers."""
+    """What a machine says of itself when it registers; `old_key`: the key that it had before, zero for none."""
 
     machine: MachinePublic
     key: NodePublic
     hostinfo: Hostinfo
     cap: int
     ephemeral: bool
+    old_key: NodePublic = NodePublic.zero()
 
     @property
     def requested_tags(self) -> tuple[str, ...]:
@@ -158,6 +159,13 @@ def join(
     edit.put_counters(msgspec.structs.replace(counters, node=counters.node + 1, address=next_address))
     edit.add_node(node)
     return edit, node
+
+
+def readmit(snapshot: Snapshot, applicant: Applicant, node: NodeRecord, now_s: float) -> Edit:
+    """Give a node whose end was pushed away the new key that it asks for meanwhile; all else stays as it is."""
+    edit = Edit(snapshot)
+    edit.put_node(msgspec.structs.replace(node, key=applicant.key, cap=applicant.cap or node.cap), now_s)
+    return edit
 
 
 def _same_node(snapshot: Snapshot, machine: MachinePublic, owner: Owner) -> NodeRecord | None:
