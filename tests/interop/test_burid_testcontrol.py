@@ -150,6 +150,24 @@ def test_a_netmap_delta_of_every_kind_shows_in_status(world: World) -> None:
     wait_until("the user to be known", lambda: "99" in (world.ours.status()["User"] or {}))
     push({"Domain": "other.test", "Health": ["the moon is full"]})
     wait_until("the word on health", lambda: "the moon is full" in "\n".join(world.ours.status()["Health"] or []))
+    regions = json.loads(world.ours.cli("debug", "derp-map"))["Regions"]
+    ten = regions["9"] | {"RegionID": 10, "RegionCode": "ten", "Nodes": [regions["9"]["Nodes"][0] | {"RegionID": 10}]}
+    push({"DERPMap": {"Regions": regions | {"10": ten}}})
+    push({"PeersChangedPatch": [{"NodeID": 77, "DERPRegion": 10}]})
+    carol("Relay", "ten")
+    push({"PeersChangedPatch": [{"NodeID": 77, "KeyExpiry": "2001-02-03T04:05:06Z"}]})
+    carol("Expired", True)
+    dave = peer(ID=78, StableID="n78", Name="dave.tailnet.test.", Key="nodekey:" + "88" * 32)
+    dave |= dict.fromkeys(("Addresses", "AllowedIPs"), ["100.64.0.78/32", "fd7a:115c:a1e0::78/128"])
+    push({"PeersChanged": [dave | {"Hostinfo": {"Hostname": "dave"}}]})
+    wait_until("dave to come", lambda: "dave" in peers_of(world.ours))
+    assert "fd7a:115c:a1e0::78" in world.ours.host.run("ip", "-6", "route", "show", "table", "5282").stdout
+    theirs = next(node for node in world.control.nodes() if node["Key"] == world.theirs.status()["Self"]["PublicKey"])
+    push({"Peers": [theirs, peer(HomeDERP=9)]})
+    wait_until("the whole list to be taken", lambda: sorted(peers_of(world.ours)) == ["bob", "carol"])
+    mine = next(node for node in world.control.nodes() if node["Key"] == key)
+    push({"Node": mine | {"Name": "renamed.tailnet.test."}})
+    wait_until("our own name", lambda: world.ours.status()["Self"]["DNSName"] == "renamed.tailnet.test.")
     push({"PeersRemoved": [77]})
     wait_until("carol to be gone", lambda: "carol" not in peers_of(world.ours))
     assert "100.64.0.77" not in world.ours.host.run("ip", "route", "show", "table", "5282").stdout

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -95,6 +96,27 @@ def test_traffic_outlives_a_restart_of_server_and_relay(mesh: Mesh) -> None:
         timeout_s=40,
     )
     check_tcp(mesh)
+
+
+@pytest.mark.parametrize("relayed", [True, False], ids=["relayed", "direct"])
+def test_one_connection_outlives_a_restart_of_server_and_relay(mesh: Mesh, relayed: bool) -> None:
+    block_udp(mesh.homes, on=relayed)
+    if not relayed:
+        assert direct_line(mesh.ours.ping(mesh.real.address()))
+    sink = start_sink(mesh.real.host, mesh.real.address(), 7000)
+    with ThreadPoolExecutor(1) as pool:
+        sent = pool.submit(send_checked, mesh.ours.host, mesh.real.address(), 7000, 48 * MEGABYTE, timeout_s=90)
+        wait_until("the connection to carry", lambda: carried(mesh) > 2 * MEGABYTE)
+        assert not sent.done()
+        mesh.server.process.kill()
+        mesh.server.start()
+        sent.result()
+    sink.stop()
+
+
+def carried(mesh: Mesh) -> int:
+    (peer,) = mesh.ours.status()["Peer"].values()
+    return int(peer["TxBytes"])
 
 
 def test_our_node_comes_back_after_kill_9_with_its_address(mesh: Mesh) -> None:

@@ -175,22 +175,12 @@ class AgentBackend:
         if kind != "disco":
             result.err = f"this version of Buri has no {kind} pings"
             return result
-        try:
-            peer, done = await ping_peer(agent, address, size_bytes, patience_s or PING_PATIENCE_S)
-        except StateError as error:
-            result.err = error.message
-            return result
-        if done.lost and patience_s is None:
+        result, lost = await ping_peer(
+            agent, address, PingResult, size_bytes=size_bytes, patience_s=patience_s or PING_PATIENCE_S
+        )
+        if lost and patience_s is None:
             await asyncio.Event().wait()  # as upstream's: an error would end the caller's series; its patience decides
-        result.lost = done.lost
-        result.node_name = peer.name.partition(".")[0]
-        result.err = done.error
-        result.latency_seconds = done.latency_s
-        if done.endpoint is not None:
-            result.endpoint = str(done.endpoint)
-        elif done.region and agent.netmap is not None:
-            result.derp_region_id = done.region
-            result.derp_region_code = statusview.region_code(agent.netmap.derp_map, done.region)
+        result.lost = lost
         return result
 
     async def whois(self, query: str, protocol: str) -> WhoIsResponse | None:

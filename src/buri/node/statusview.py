@@ -15,7 +15,6 @@ from buri.node.agent import Agent
 from buri.node.reconciler import addresses_of, is_expired, key_of
 from buri.wire.localapi import NetcheckReport, PeerStatus, Status, TailnetStatus
 from buri.wire.tailcfg.base import ZERO_TIME, format_time
-from buri.wire.tailcfg.derpmap import DERPMap
 from buri.wire.tailcfg.node import Node, UserProfile
 
 NANOSECONDS = 1_000_000_000
@@ -59,7 +58,7 @@ def health(agent: Agent) -> list[str]:
     found += [warning for warning in (agent.clock.warning, agent.keys.warning) if warning]
     relays = agent.netmap.derp_map
     statuses = agent.underlay.relays.status()
-    found += [f"Relay {region_code(relays, relay.region)}: {relay.problem}." for relay in statuses if relay.problem]
+    found += [f"Relay {relays.code_of(relay.region)}: {relay.problem}." for relay in statuses if relay.problem]
     return found + list(agent.netmap.health)
 
 
@@ -73,14 +72,6 @@ def magic_dns_suffix(netmap: Netmap) -> str:
     return netmap.self_node.name.rstrip(".").partition(".")[2]
 
 
-def region_code(derp_map: DERPMap, region: int) -> str:
-    """The short name of a relay's region, "" for none."""
-    found = (derp_map.regions or {}).get(region)
-    if found is None:
-        return str(region) if region else ""
-    return found.region_code or str(region)
-
-
 def _self(agent: Agent) -> PeerStatus:
     netmap = agent.netmap
     key = agent.node_key
@@ -88,7 +79,7 @@ def _self(agent: Agent) -> PeerStatus:
         shown = PeerStatus(host_name=hostinfo.host_name(agent.prefs.hostname), os="linux")
     else:
         shown = _node(netmap, netmap.self_node, agent.server_wall_s())
-        shown.relay = region_code(netmap.derp_map, agent.underlay.relays.home)
+        shown.relay = netmap.derp_map.code_of(agent.underlay.relays.home)
     shown.public_key = str(key) if key is not None else str(NodePublic.zero())
     shown.host_name = hostinfo.host_name(agent.prefs.hostname)
     shown.addrs = [str(endpoint.address) for endpoint in agent.underlay.endpoints]
@@ -111,7 +102,7 @@ def _node(netmap: Netmap, node: Node, server_wall_s: float) -> PeerStatus:
         allowed_ips=node.allowed_ips,
         tags=node.tags,
         primary_routes=node.primary_routes,
-        relay=region_code(netmap.derp_map, node.home_derp),
+        relay=netmap.derp_map.code_of(node.home_derp),
         created=node.created,
         last_seen=node.last_seen or ZERO_TIME,
         online=bool(node.online),
@@ -135,7 +126,7 @@ def _peer(
         shown.in_magic_sock = True
         shown.active = path.active
         shown.cur_addr = "" if path.address is None else str(path.address)
-        shown.relay = region_code(netmap.derp_map, path.relay_region or node.home_derp)
+        shown.relay = netmap.derp_map.code_of(path.relay_region or node.home_derp)
         shown.why_relayed = path.why_relayed
     counted = stats.get(key)
     if counted is not None:

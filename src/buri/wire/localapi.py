@@ -16,7 +16,7 @@ import msgspec
 from buri.wire.tailcfg.base import ZERO_TIME, go
 from buri.wire.tailcfg.derpmap import DERPMap
 from buri.wire.tailcfg.dns import DNSConfig
-from buri.wire.tailcfg.mapping import ClientVersion
+from buri.wire.tailcfg.mapping import ClientVersion, PingOutcome
 from buri.wire.tailcfg.node import CapMap, Node, UserProfile
 
 CAPABILITY_VERSION = 145
@@ -341,21 +341,10 @@ class Notify(msgspec.Struct, kw_only=True, omit_defaults=True):
 # ---- answers of single calls ---------------------------------------------------------------------------------------
 
 
-class PingResult(Local):
-    """One pong, or why there was none (`err`). `endpoint` when it came direct, else the relay's region."""
+class PingResult(PingOutcome, omit_defaults=False):
+    """What the LocalAPI's `ping` answers; every member is always there, as in upstream's ipnstate.PingResult."""
 
-    ip: str = go("IP", "")
-    node_ip: str = go("NodeIP", "")
-    node_name: str = go("NodeName", "")
-    err: str = go("Err", "")
-    latency_seconds: float = go("LatencySeconds", 0.0)
-    endpoint: str = go("Endpoint", "")
-    peer_relay: str = go("PeerRelay", "")
-    derp_region_id: int = go("DERPRegionID", 0)
-    derp_region_code: str = go("DERPRegionCode", "")
-    peer_api_port: int = go("PeerAPIPort", 0)
     peer_api_url: str = go("PeerAPIURL", "")
-    is_local_ip: bool = go("IsLocalIP", False)
     lost: bool = go("BuriLost", False)  # ours: not answered in the caller's time, and `err` says why; try again
 
 

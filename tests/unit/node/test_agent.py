@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from buri.core.errors import ConfigError, StateError, SystemFault
+from buri.core.errors import ConfigError, SystemFault
 from buri.engine import port
 from buri.node import statusview
 from buri.node.notices import BrowseToURL, Failed, LoginFinished, StateChanged
@@ -19,7 +19,7 @@ from buri.node.statestore import StateStore
 from buri.testing.nodebench import NodeBench, first_message, peer
 from buri.wire.localapi import Prefs
 from buri.wire.tailcfg.base import format_time
-from buri.wire.tailcfg.mapping import MapRequest
+from buri.wire.tailcfg.mapping import MapRequest, PingResponse
 from buri.wire.tailcfg.register import LOGOUT_EXPIRY, RegisterRequest, RegisterResponse
 
 Story = Callable[[NodeBench], Awaitable[None]]
@@ -339,11 +339,15 @@ def test_a_dead_engine_is_told_to_the_role(store: StateStore) -> None:
     play(store, story)
 
 
-def test_a_ping_to_nobody_is_an_error_of_the_callers(store: StateStore) -> None:
+def test_a_ping_to_nobody_says_so_and_is_not_lost(store: StateStore) -> None:
     async def story(bench: NodeBench) -> None:
         await bench.join()
-        with pytest.raises(StateError, match=r"No peer .* 100\.64\.0\.99"):
-            await ping_peer(bench.agent, ip_address("100.64.0.99"))
+        outcome, lost = await ping_peer(bench.agent, ip_address("100.64.0.99"), PingResponse)
+        assert (outcome.ip, outcome.err, lost) == (
+            "100.64.0.99",
+            "No peer of this tailnet has the address 100.64.0.99.",
+            False,
+        )
 
     play(store, story)
 

@@ -41,3 +41,10 @@ class DERPMap(Wire):
     home_params: DERPHomeParams | None = go("HomeParams", None)
     regions: dict[int, DERPRegion | None] | None = go("Regions", None)
     omit_default_regions: bool = go("omitDefaultRegions", False)
+
+    def code_of(self, region: int) -> str:
+        """The short name of a region, its number when it has none here, "" for 0."""
+        found = (self.regions or {}).get(region)
+        if found is None:
+            return str(region) if region else ""
+        return found.region_code or str(region)

@@ -48,6 +48,28 @@ class PingRequest(Wire):
     payload: str | None = go("Payload", None)
 
 
+class PingOutcome(Wire):
+    """One pong, or why there was none (`err`): `endpoint` when it came direct, else the relay's region."""
+
+    ip: str = go("IP", "")
+    node_ip: str = go("NodeIP", "")
+    node_name: str = go("NodeName", "")
+    err: str = go("Err", "")
+    latency_seconds: float = go("LatencySeconds", 0.0)
+    endpoint: str = go("Endpoint", "")
+    peer_relay: str = go("PeerRelay", "")
+    derp_region_id: int = go("DERPRegionID", 0)
+    derp_region_code: str = go("DERPRegionCode", "")
+    peer_api_port: int = go("PeerAPIPort", 0)
+    is_local_ip: bool = go("IsLocalIP", False)
+
+
+class PingResponse(PingOutcome):
+    """What is posted to PingRequest's URL."""
+
+    type: str = go("Type", "")
+
+
 class Debug(Wire):
     sleep_seconds: float = go("SleepSeconds", 0.0)
     disable_log_tail: bool = go("DisableLogTail", False)
