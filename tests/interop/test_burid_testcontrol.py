@@ -158,7 +158,8 @@ def test_a_netmap_delta_of_every_kind_shows_in_status(world: World) -> None:
     push({"PeersChangedPatch": [{"NodeID": 77, "KeyExpiry": "2001-02-03T04:05:06Z"}]})
     carol("Expired", True)
     dave = peer(ID=78, StableID="n78", Name="dave.tailnet.test.", Key="nodekey:" + "88" * 32)
-    dave |= dict.fromkeys(("Addresses", "AllowedIPs"), ["100.64.0.78/32", "fd7a:115c:a1e0::78/128"])
+    both = ["100.64.0.78/32", "fd7a:115c:a1e0::78/128"]
+    dave |= {"Addresses": both, "AllowedIPs": both}
     push({"PeersChanged": [dave | {"Hostinfo": {"Hostname": "dave"}}]})
     wait_until("dave to come", lambda: "dave" in peers_of(world.ours))
     assert "fd7a:115c:a1e0::78" in world.ours.host.run("ip", "-6", "route", "show", "table", "5282").stdout
