@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from buri.machine.paths.limits import PING_TIMEOUT_S, TRUST_S
+from buri.machine.paths.limits import FULL_SIZE_RETRY_S, PING_TIMEOUT_S, TRUST_S
 from buri.testing.nat import EASY, HARD, NatModel
 from buri.testing.simnode import SimNode
 from buri.testing.simworld import Conversation, Home, World
@@ -212,6 +212,74 @@ def test_a_path_that_eats_fragments_too_is_left_for_the_relay() -> None:
     pair.wait_direct(10)
 
 
+def test_a_path_that_grows_narrow_while_used_loses_df_and_gso_in_five_seconds_and_gets_them_back() -> None:
+    pair = Pair(16)
+    pair.talk.stop()
+    pair.wait_direct(5)
+    talk = Conversation(pair.a, pair.b, every_s=0.1, size_bytes=1240)
+    pair.world.timeline.run(7.3)
+    assert whole(pair.a)
+    start = pair.now
+    pair.world.internet.mtu = 1300
+    pair.world.timeline.run(20)
+    assert direct(pair.a, pair.b)
+    assert not whole(pair.a)
+    assert talk.longest_silence_s(start, pair.now - 1) < 5
+
+    pair.world.internet.mtu = 1500
+    pair.world.timeline.run(FULL_SIZE_RETRY_S + 5)
+    assert whole(pair.a)
+    assert whole(pair.b)
+
+
+def test_a_path_that_grows_narrow_and_eats_fragments_is_left_for_the_relay_while_used() -> None:
+    pair = Pair(17)
+    pair.talk.stop()
+    pair.wait_direct(5)
+    talk = Conversation(pair.a, pair.b, every_s=0.1, size_bytes=1240)
+    pair.world.timeline.run(7.9)
+    start = pair.now
+    pair.world.internet.mtu = 1300
+    pair.world.internet.drop_fragments = True
+    pair.world.timeline.run(20)
+    assert not direct(pair.a, pair.b)
+    assert talk.longest_silence_s(start, pair.now - 1) < 7
+
+    pair.world.internet.drop_fragments = False
+    pair.wait_direct(10)
+    assert not whole(pair.a)
+
+
+def test_without_a_relay_a_path_that_carries_only_small_packets_is_better_than_none() -> None:
+    pair = Pair(18)
+    pair.wait_direct(5)
+    for relay in pair.world.relays.values():
+        relay.stop()
+    pair.world.internet.mtu = 1300
+    pair.world.internet.drop_fragments = True
+    pair.world.timeline.run(20)
+    start = pair.now
+    pair.world.timeline.run(20)
+
+    assert direct(pair.a, pair.b)
+    assert pair.talk.longest_silence_s(start, pair.now - 1) < 0.5
+
+
+def test_a_network_that_loses_and_reorders_keeps_the_path_whole() -> None:
+    pair = Pair(19)
+    pair.world.internet.loss = 0.02
+    pair.world.internet.jitter_s = 0.03
+    pair.wait_direct(5)
+    start, said = pair.now, len(pair.a.paths_said)
+    pair.world.timeline.run(300)
+
+    assert direct(pair.a, pair.b)
+    assert all(path.gso for _, path in pair.a.paths_said)
+    assert len(pair.a.paths_said) - said < 10
+    assert pair.talk.longest_silence_s(start, pair.now - 1) < 1
+    assert len(pair.talk.lost_between(start, pair.now - 1)) < 0.08 * len(pair.talk.sent)
+
+
 def test_a_path_of_ordinary_size_keeps_df_and_gso() -> None:
     pair = Pair(13)
     pair.wait_direct(5)
@@ -240,3 +308,8 @@ def test_blocked_udp_stays_on_the_relay_and_home_is_chosen_by_https() -> None:
 
 def direct(one: SimNode, other: SimNode) -> bool:
     return one.path_to(other).address is not None
+
+
+def whole(node: SimNode) -> bool:
+    """Whether its only peer is sent full-size packets with DF."""
+    return node.paths_said[-1][1].gso

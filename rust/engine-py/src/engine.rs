@@ -160,7 +160,9 @@ fn read_order(order: &Bound<'_, PyTuple>) -> PyResult<Order> {
         }),
         "prefer_relay" => Order::PreferRelay { region: item(order, 1)?, preferred: item(order, 2)? },
         "close_relay" => Order::CloseRelay(item(order, 1)?),
-        "send_udp" => Order::SendUdp { to: addr_port(&item(order, 1)?)?, data: item(order, 2)? },
+        "send_udp" => {
+            Order::SendUdp { to: addr_port(&item(order, 1)?)?, data: item(order, 2)?, whole: item(order, 3)? }
+        }
         "send_relay" => {
             Order::SendRelay { region: item(order, 1)?, key: key(&item::<Vec<u8>>(order, 2)?)?, data: item(order, 3)? }
         }

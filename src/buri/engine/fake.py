@@ -287,7 +287,7 @@ class FakeEngine:
             case CloseRelay():
                 self._close_relay(order.region)
             case SendUDP():
-                self._send_udp(order.address, order.data)
+                self._send_udp(order.address, order.data, whole=order.whole)
             case SendRelay():
                 self._send_relay(order.region, order.key, order.data)
             case Rebind():
@@ -362,15 +362,14 @@ class FakeEngine:
         peer.tx_bytes += len(packet)
         peer.tx_at = self._underlay.now
         if path.udp is not None:
-            error_number = self._send_udp(path.udp, message)
+            error_number = self._send_udp(path.udp, message, whole=path.gso)
             if error_number:
                 self._say(PathFault(peer.key, path.udp, error_number))
         if path.relay_region is not None:
             self._send_relay(path.relay_region, peer.key, message)
 
-    def _send_udp(self, address: AddrPort, data: bytes) -> int:
-        plain = any(not peer.path.gso and peer.path.udp == address for peer in self._peers.values())
-        error_number = self._socket.send(address, data, whole=not plain)
+    def _send_udp(self, address: AddrPort, data: bytes, *, whole: bool = True) -> int:
+        error_number = self._socket.send(address, data, whole=whole)
         if error_number:
             self._count("drop_out_refused")
         return error_number

@@ -79,7 +79,7 @@ def _order(order: port.Order) -> _Plain:
         case port.CloseRelay():
             return ("close_relay", order.region)
         case port.SendUDP():
-            return ("send_udp", _addr_port(order.address), order.data)
+            return ("send_udp", _addr_port(order.address), order.data, order.whole)
         case port.SendRelay():
             return ("send_relay", order.region, order.key.raw, order.data)
         case port.Rebind():

@@ -147,10 +147,11 @@ class CloseRelay(msgspec.Struct, frozen=True, tag=True):
 
 
 class SendUDP(msgspec.Struct, frozen=True, tag=True):
-    """Send one datagram (disco, STUN) from the WireGuard socket of that family."""
+    """Send one datagram (disco, STUN) from the WireGuard socket of that family; `whole`: with DF."""
 
     address: AddrPort
     data: bytes
+    whole: bool = True
 
 
 class SendRelay(msgspec.Struct, frozen=True, tag=True):

@@ -17,6 +17,7 @@ from buri.core.errors import ConfigError, PeerError, UnreachableError, WireError
 CONNECT_TIMEOUT_S = 10.0
 HTTP_TIMEOUT_S = 15.0
 _READ_BYTES = 1 << 16
+_SEGMENT_BYTES = 1220
 _NOT_YET_VALID, _HAS_EXPIRED = 9, 10  # X509_V_ERR_… of OpenSSL
 
 
@@ -54,6 +55,7 @@ async def connect(
                 sock = socket.socket(family, kind | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC, protocol)
                 try:
                     _mark(sock, mark)
+                    _limit_segments(sock)
                     await loop.sock_connect(sock, address)
                     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                     return await asyncio.open_connection(
@@ -84,6 +86,13 @@ def _mark(sock: socket.socket, mark: int) -> None:
     if mark and hasattr(socket, "SO_MARK"):
         with contextlib.suppress(PermissionError):  # without the right there is no TUN device to loop through either
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, mark)
+
+
+def _limit_segments(sock: socket.socket) -> None:
+    """What IPv6's least MTU carries, both ways: a network that drops longer packets without a word stops nothing then."""
+    if hasattr(socket, "TCP_MAXSEG"):
+        with contextlib.suppress(OSError):  # an improvement, where the system offers it
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, _SEGMENT_BYTES)
 
 
 def describe(error: OSError | None) -> str:

@@ -13,6 +13,7 @@ from buri.wire.tailcfg.node import Hostinfo, NetInfo
 
 # Tailscale's control side shows and compares versions as MAJOR.MINOR.PATCH; ours says plainly that it is Buri's.
 IPN_VERSION = f"{__version__}-buri"
+APP = "buri"  # by this peers tell our nodes from others
 
 _GO_ARCH = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "i686": "386", "riscv64": "riscv64"}
 
@@ -33,7 +34,7 @@ def collect(*, hostname: str, tags: tuple[str, ...], shields_up: bool, net_info:
         distro=release.get("ID", ""),
         distro_version=release.get("VERSION_ID", ""),
         distro_code_name=release.get("VERSION_CODENAME", ""),
-        app="buri",
+        app=APP,
         hostname=host_name(hostname),
         shields_up=shields_up,
         no_logs_no_support=True,

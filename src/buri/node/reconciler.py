@@ -19,6 +19,7 @@ from buri.machine.mapdelta import Netmap
 from buri.machine.paths.values import PeerPathInfo
 from buri.machine.relayaddresses import MAX_REGION
 from buri.node.filterrules import compile_rules
+from buri.node.hostinfo import APP
 from buri.node.keywatch import own_expiry_s
 from buri.node.router import RouterConfig
 from buri.wire.tailcfg.base import parse_time
@@ -143,13 +144,15 @@ def peer_tables(node: Node, *, accept_routes: bool) -> PeerTables | None:
     allowed = list(own)
     if node.allowed_ips != node.addresses:
         allowed = [p for p in _prefixes(node.allowed_ips) if p in own or (accept_routes and p.prefixlen > 0)]
-    info = node.hostinfo.net_info if node.hostinfo is not None else None
+    host = node.hostinfo
+    info = host.net_info if host is not None else None
     path = PeerPathInfo(
         key=key,
         disco_key=disco,
         endpoints=tuple(_endpoints(node.endpoints)),
         home_region=node.home_derp if 0 <= node.home_derp <= MAX_REGION else 0,
         hard_nat=None if info is None else info.mapping_varies_by_dest_ip,
+        cuts=host is None or host.app == APP,
     )
     return PeerTables(port.Peer(key, tuple(dict.fromkeys(allowed))), path, expiry_s)
 

@@ -373,7 +373,7 @@ async def _look_up(host: str) -> tuple[IPAddress, ...]:
 
 def _datagram(datagram: values.SendUDP | values.SendRelay) -> port.Order:
     if isinstance(datagram, values.SendUDP):
-        return port.SendUDP(datagram.address, datagram.data)
+        return port.SendUDP(datagram.address, datagram.data, datagram.whole)
     return port.SendRelay(datagram.region, datagram.key, datagram.data)
 
 

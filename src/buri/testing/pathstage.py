@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from random import Random
 
 from buri.core.addresses import AddrPort
@@ -72,12 +73,19 @@ class Stage:
         self.book.sent.clear()
         self.book.drain()
 
-    def play(self, seconds: float, *alive: AddrPort, round_trip_s: float = 0.02) -> None:
-        """Let time pass in use, with a peer that answers at these addresses."""
+    def play(
+        self,
+        seconds: float,
+        *alive: AddrPort,
+        round_trip_s: float = 0.02,
+        carries: Callable[[SendUDP], bool] = lambda sent: True,
+    ) -> None:
+        """Let time pass in use, with a peer that answers at these addresses what the network carries."""
         for step in range(round(seconds / round_trip_s)):
             if step % 25 == 0:
                 self.active()
             pings = [sent for sent in self.udp() if sent.address in alive and is_ping(self.peer.open(sent))]
+            pings = [sent for sent in pings if carries(sent)]
             self.book.sent.clear()
             self.book.advance(round_trip_s)
             for sent in pings:

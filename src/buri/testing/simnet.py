@@ -68,6 +68,7 @@ class Network:
         self.loss = loss
         self.mtu = mtu
         self.drop_fragments = drop_fragments
+        self.jitter_s = 0.0  # each datagram takes up to that much longer, so that they overtake one another
         self.gateway: Gateway | None = None
         self.delivered = 0
         self.dropped: dict[str, int] = {}
@@ -123,6 +124,8 @@ class Network:
         member, distance_s = target
         source = self._members.get(datagram.source.address)
         delay_s = distance_s + (source[1] if source is not None else 0.0)
+        if self.jitter_s:
+            delay_s += self._rng.random() * self.jitter_s
         self.delivered += 1
         self._timeline.call_later(delay_s, lambda: member.receive(datagram))
 

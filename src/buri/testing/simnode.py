@@ -276,7 +276,7 @@ class SimNode:
         while (sent := self.paths.poll_transmit() or self.netcheck.poll_transmit()) is not None:
             match sent:
                 case values.SendUDP():
-                    orders.append(port.SendUDP(sent.address, sent.data))
+                    orders.append(port.SendUDP(sent.address, sent.data, sent.whole))
                 case values.SendRelay():
                     orders.append(port.SendRelay(sent.region, sent.key, sent.data))
         while (intent := self.relays.poll_transmit()) is not None:

@@ -7,7 +7,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use super::stun::unmap;
-use crate::os::stream::tune;
+use crate::os::stream::{tune, SEGMENT_BYTES};
 use crate::os::{set_option, SockAddr};
 
 const BACKLOG: libc::c_int = 4096;
@@ -17,6 +17,8 @@ const STUN_BUFFER_BYTES: libc::c_int = 1 << 20;
 pub(super) fn listen(address: SocketAddr) -> io::Result<OwnedFd> {
     let fd = socket(family(&address), libc::SOCK_STREAM)?;
     set_option(&fd, libc::SOL_SOCKET, libc::SO_REUSEADDR, 1)?;
+    // Whom it accepts inherits it.
+    set_option(&fd, libc::IPPROTO_TCP, libc::TCP_MAXSEG, SEGMENT_BYTES)?;
     bind(&fd, address)?;
     // SAFETY: no pointers.
     check(unsafe { libc::listen(fd.as_raw_fd(), BACKLOG) })?;

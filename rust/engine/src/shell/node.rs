@@ -1,8 +1,6 @@
 //! The engine thread's state, and its turn: device, sockets, relays, letters, timers, then sleep.
 
-use std::collections::HashSet;
 use std::io;
-use std::net::SocketAddr;
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -54,8 +52,6 @@ pub struct Node {
     pub(super) sessions: Sessions,
     pub(super) relays: Relays,
     pub(super) callers: Callers,
-    /// Addresses of paths that get no trains and no DF.
-    pub(super) plain: HashSet<SocketAddr>,
     pub(super) counters: Counters,
     pub(super) events: Vec<Event>,
     pub(super) report: Report,
@@ -116,7 +112,6 @@ impl Node {
             sessions: Sessions::new(&config.private_key, usize::from(config.mtu))?,
             relays: Relays::new(&config.private_key, config.mark),
             callers: Callers::default(),
-            plain: HashSet::new(),
             counters,
             events: Vec::with_capacity(64),
             report: Report::default(),

@@ -51,6 +51,7 @@ pub enum Order {
     SendUdp {
         to: SocketAddr,
         data: Vec<u8>,
+        whole: bool,
     },
     SendRelay {
         region: u32,

@@ -273,7 +273,7 @@ impl Node {
                     None => self.counters.drop_out_no_path += 1,
                 }
             }
-            Destination::Source(Source::Udp(to)) => self.send_datagram(to, message),
+            Destination::Source(Source::Udp(to)) => self.send_datagram(to, message, true),
             Destination::Source(Source::Relay { region, key }) => {
                 self.relays.send(region, &key, message, false, &mut self.counters);
             }

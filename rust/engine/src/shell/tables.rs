@@ -37,9 +37,9 @@ impl Node {
                 self.forget_ways_back(region);
                 self.relays.close(region);
             }
-            Order::SendUdp { to, data } => {
+            Order::SendUdp { to, data, whole } => {
                 self.callers.wrote(to, self.now);
-                self.send_datagram(to, &data);
+                self.send_datagram(to, &data, whole);
             }
             Order::SendRelay { region, key, data } => {
                 self.relays.send(region, &key, &data, true, &mut self.counters);
@@ -100,16 +100,12 @@ impl Node {
         }
         self.sessions.remove(peer.id);
         self.callers.path_moved(index, peer.path.udp.map(|route| route.to), None);
-        if peer.path.udp.is_some_and(|route| route.plain) {
-            self.collect_plain();
-        }
     }
 
     fn set_path(&mut self, key: &Key, udp: Option<SocketAddr>, relay: Option<u32>, gso: bool) {
         let Some(index) = self.peers.find(key) else { return };
         let Some(peer) = self.peers.get_mut(index) else { return };
         self.callers.path_moved(index, peer.path.udp.map(|route| route.to), udp);
-        let was_plain = peer.path.udp.is_some_and(|route| route.plain);
         let path = Path { udp: udp.map(|to| Route { to, owner: index, plain: !gso }), relay };
         let before = std::mem::replace(&mut peer.path, path);
         // Until a relay carried it, an initiation was sent nowhere, or to an address that did not answer.
@@ -117,33 +113,15 @@ impl Node {
         if opened {
             self.sessions.retry(self.wireguard_now, peer.id);
         }
-        if was_plain || !gso {
-            self.collect_plain();
-        }
     }
 
-    /// Remember the addresses that get no trains and no DF, for datagrams that Python sends there.
-    fn collect_plain(&mut self) {
-        self.plain = self
-            .peers
-            .iter()
-            .filter_map(|(_, peer)| peer.path.udp.filter(|route| route.plain).map(|route| route.to))
-            .collect();
-    }
-
-    /// How a datagram that belongs to no peer goes to an address.
-    #[inline]
-    pub(super) fn route_to(&self, to: SocketAddr) -> Route {
-        Route { to, owner: NOBODY, plain: !self.plain.is_empty() && self.plain.contains(&to) }
-    }
-
-    /// Put one datagram into the outbox.
-    pub(super) fn send_datagram(&mut self, to: SocketAddr, data: &[u8]) {
+    /// Put one datagram that belongs to no peer into the outbox; `whole`: with DF.
+    pub(super) fn send_datagram(&mut self, to: SocketAddr, data: &[u8], whole: bool) {
         if data.is_empty() || data.len() > 65_507 {
             self.counters.drop_out_malformed += 1;
             return;
         }
-        let route = self.route_to(to);
+        let route = Route { to, owner: NOBODY, plain: !whole };
         if !self.outbox.push(&route, data) {
             self.flush();
             self.outbox.push(&route, data);

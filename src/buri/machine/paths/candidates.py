@@ -21,6 +21,7 @@ class Candidate:
         "called",
         "full_size",
         "heard_at",
+        "judged_at",
         "latency_s",
         "named",
         "pinged_at",
@@ -37,6 +38,7 @@ class Candidate:
         self.pong_at: float | None = None
         self.latency_s: float | None = None
         self.full_size: bool | None = None  # whether full-size datagrams pass unfragmented; None: not known
+        self.judged_at = 0.0  # when they were last seen not to, or tried again
         self.unproven = False  # full-size datagrams did not pass at all: no path until one does
 
     def may_be_pinged(self, now: float) -> bool:

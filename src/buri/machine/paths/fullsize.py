@@ -1,4 +1,4 @@
-"""Whether a path carries full-size packets: padded pings at the moment it becomes the path.
+"""Whether a path carries full-size packets: padded pings when it becomes the path, and whenever that is in doubt.
 
 A WireGuard data message for the interface's MTU of 1280 bytes is 1312 bytes of UDP payload. Four padded pings 250 ms
 apart (two round trips on a slow path) decide, so that a router which eats long packets without a word (no ICMP) is
@@ -9,6 +9,10 @@ found within a second or so:
 
 Silence of the small ping as well proves nothing about size; the probe ends and starts again with the next pong. The
 small ping goes a moment later than the last padded one: together they could travel as one train, and be eaten as one.
+
+A path may grow narrow while it is used. So its heartbeats are padded once it is known to be whole; when only the small
+repeat of one is answered, a shorter probe of two pings follows, the heartbeat being the first of three. A path that
+cuts is tried whole again every minute.
 """
 
 from __future__ import annotations
@@ -16,21 +20,16 @@ from __future__ import annotations
 import enum
 
 from buri.core.addresses import AddrPort
+from buri.machine.paths.pings import Size
 from buri.wire import disco
 
 FULL_PAYLOAD_BYTES = 1280 + 32
 PADDING_BYTES = FULL_PAYLOAD_BYTES - disco.PING_BYTES
-_TRIES = 4
+TRIES = 4
+TRIES_IN_DOUBT = 2
 _SPACING_S = 0.25
 _SPACING_ROUND_TRIPS = 2.0
 _SMALL_AFTER_S = 0.05
-
-
-class Stage(enum.Enum):
-    """How the pings go out: with DF, or without (the engine's choice, by the path's `gso`)."""
-
-    WHOLE = "whole"
-    CUT = "cut"
 
 
 class Step(enum.Enum):
@@ -46,17 +45,18 @@ class FullSizeProbe:
 
     def __init__(self) -> None:
         self.address: AddrPort | None = None
-        self.stage = Stage.WHOLE
+        self.stage = Size.WHOLE
         self.small_sent_at = 0.0
         self._spacing_s = _SPACING_S
         self._steps: list[Step] = []
         self._next_at: float | None = None
 
-    def start(self, address: AddrPort, stage: Stage, latency_s: float, now: float) -> None:
+    def start(self, address: AddrPort, stage: Size, latency_s: float, now: float, tries: int = TRIES) -> None:
+        """Ping from now on; `stage` is WHOLE or CUT."""
         self.address = address
         self.stage = stage
         self._spacing_s = max(_SPACING_S, _SPACING_ROUND_TRIPS * latency_s)
-        self._steps = [Step.PING] * _TRIES + [Step.SMALL_PING, Step.CONCLUDE]
+        self._steps = [Step.PING] * tries + [Step.SMALL_PING, Step.CONCLUDE]
         self._next_at = now
 
     def stop(self) -> None:

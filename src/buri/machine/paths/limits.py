@@ -8,6 +8,7 @@ HEARTBEAT_REPEAT_S = 0.75  # a heartbeat without an answer is sent once more …
 HEARTBEAT_DOUBT_S = 1.5  # … and, still without one, ends trust early: a silent path costs under 5 s
 HEARTBEAT_DOUBT_ROUND_TRIPS = 3.0  # … unless the path is slower than that
 TRUST_S = 6.5  # a UDP path is trusted that long after its last pong
+FULL_SIZE_RETRY_S = 60.0  # a path that cuts full-size packets is tried whole again so often
 PING_SPACING_S = 5.0  # between two discovery pings to one address
 PING_TIMEOUT_S = 5.0
 CALL_ME_MAYBE_SPACING_S = 5.0

@@ -56,10 +56,10 @@ class DiscoLink:
             self.count("disco_bad")
             return None
 
-    def send_udp(self, message: disco.Message, peer: DiscoPublic, address: AddrPort) -> None:
+    def send_udp(self, message: disco.Message, peer: DiscoPublic, address: AddrPort, *, whole: bool = True) -> None:
         sealed = self._seal(message, peer)
         if sealed is not None:
-            self.transmits.append(SendUDP(address, sealed))
+            self.transmits.append(SendUDP(address, sealed, whole))
 
     def send_relay(self, message: disco.Message, peer: DiscoPublic, key: NodePublic, region: int, now: float) -> None:
         sealed = self._seal(message, peer)

@@ -9,8 +9,11 @@ Life of a path:
   addresses `scoring` decides; an untrusted one yields to any pong.
 - *Doubt.* A heartbeat that stays unanswered (sent twice, 1.5 s) ends trust before its time. Without trust, packets go
   by the address and by the relay; discovery starts again; a ping timing out then clears the address.
-- *Full size.* A new path is also pinged at the size of a full packet. If only small pings return, the path loses DF and
-  GSO (`gso` False); if even fragments do not return, it is no path until a full-size ping does.
+- *Full size.* A new path is also pinged at the size of a full packet, and so is a trusted one by its heartbeats. If only
+  small pings return, the path loses DF and GSO (`gso` False); if even fragments do not return, it is no path until a
+  full-size ping does (unless there is no relay either: then small packets pass at least).
+- *A peer that cannot cut* (`cuts` False) sends its packets whole or loses them, and does not notice. On a path that is
+  seen to be narrow it gets no pong, so that it takes the relay.
 
 Invariants: packets have one destination whenever an address is trusted, and never only an untrusted one when the peer
 has a relay; at most `MAX_CANDIDATES` addresses and `MAX_IN_FLIGHT` pings are kept.
@@ -26,15 +29,13 @@ from buri.machine.paths import limits
 from buri.machine.paths.asked import AskedPing, AskedPings, Way
 from buri.machine.paths.callmemaybe import CallMeMaybeGate
 from buri.machine.paths.candidates import Candidate, Candidates
-from buri.machine.paths.fullsize import PADDING_BYTES, FullSizeProbe, Stage, Step
+from buri.machine.paths.fullsize import PADDING_BYTES, TRIES, TRIES_IN_DOUBT, FullSizeProbe, Step
 from buri.machine.paths.link import DiscoLink
-from buri.machine.paths.pings import PingInFlight, PingsInFlight, Purpose
+from buri.machine.paths.pings import PingInFlight, PingsInFlight, Purpose, Size
 from buri.machine.paths.reasons import OwnNetwork, Search, why_searching
 from buri.machine.paths.scoring import PathQuality, is_better, is_private
 from buri.machine.paths.values import LocalEndpoint, PathChosen, PathInfo, PeerPathInfo, PingDone
 from buri.wire import disco
-
-_PADDED = (Purpose.FULL_SIZE, Purpose.CUT_SIZE)
 
 
 class PeerPaths:
@@ -59,6 +60,8 @@ class PeerPaths:
         self._relay_says_gone = False
         self._chosen: PathChosen | None = None
         self._probe = FullSizeProbe()
+        self._heartbeat_sent_at = now
+        self._whole_sent_at: float | None = None  # a padded heartbeat that has no answer yet
         self._answers = limits.TokenBucket(limits.PINGS_ANSWERED)
         self._candidates.name(info.endpoints, None)
         self._choose(now, "relay first")
@@ -113,8 +116,8 @@ class PeerPaths:
         if candidate is None:
             return
         if error_number == errno.EMSGSIZE:
-            candidate.full_size = False
-            self._choose(now, "packets are too long for the path")
+            if candidate.full_size is not False:
+                self._lose_whole(candidate, now, "packets are too long for the path")
             return
         candidate.latency_s = candidate.pong_at = None
         if candidate is self._best:
@@ -188,8 +191,9 @@ class PeerPaths:
             pong = disco.Pong(ping.txid, _relay_source(region))
             self._link.send_relay(pong, self.info.disco_key, self.info.key, region, now)
             return
-        self._link.send_udp(disco.Pong(ping.txid, source), self.info.disco_key, source)
         known = self._candidates.get(source)
+        if known is None or not self._should_avoid(known):
+            self._link.send_udp(disco.Pong(ping.txid, source), self.info.disco_key, source)
         ping_back = not self.is_trusted(now) and (known is None or known.may_be_pinged_back(now))
         candidate = self._candidates.hear(source, now, self._best_address())
         if ping_back and candidate is not None:
@@ -217,6 +221,8 @@ class PeerPaths:
         if not self.call_me_maybe.may_hear(now):
             self._link.count("call_me_maybe_over_limit")
             return
+        if self.is_trusted(now) and self.is_active(now):
+            self._heartbeat_at = now  # who trusts a path calls nobody: see whether ours still is one
         called = self._candidates.call(message.endpoints, self._best_address())
         for candidate in called:
             candidate.pinged_at = None
@@ -346,7 +352,11 @@ class PeerPaths:
             return
         self._heartbeat_at = now + limits.HEARTBEAT_S
         if self._best is not None:
-            self._send_ping(self._best.address, Purpose.HEARTBEAT, now)
+            whole = self._best.full_size is True and self.is_trusted(now)
+            self._heartbeat_sent_at = now
+            self._whole_sent_at = now if whole else None
+            self._send_ping(self._best.address, Purpose.HEARTBEAT, now, size=Size.WHOLE if whole else Size.SMALL)
+            self._retry_whole(self._best, now)
             if self.is_trusted(now):
                 round_trips_s = limits.HEARTBEAT_DOUBT_ROUND_TRIPS * (self._best.latency_s or 0.0)
                 self._repeat_at = now + limits.HEARTBEAT_REPEAT_S
@@ -362,9 +372,23 @@ class PeerPaths:
         if self._doubt_at is not None and now >= self._doubt_at:
             self._doubt_at = None
             self._trusted_until = min(self._trusted_until, now)
+            if (other := self._answered_since(self._heartbeat_sent_at)) is not None:
+                self._move_to(other, now, "answered while the path was silent")
+                return
             self._choose(now, "a heartbeat went unanswered")
             if self.is_active(now) and self._discovery_due(now):
                 self._discover(now)
+
+    def _answered_since(self, since: float) -> Candidate | None:
+        """The quickest address that gave a sign of life since then."""
+        alive = [c for c in self._candidates if not c.unproven and c.pong_at is not None and c.pong_at > since]
+        return min(alive, key=lambda candidate: candidate.latency_s or 0.0, default=None)
+
+    def _move_to(self, candidate: Candidate, now: float, reason: str) -> None:
+        self._trust(candidate, now, reason)
+        self._probe.stop()
+        self._whole_sent_at = None
+        self._probe_size(candidate, now)
 
     def _trust(self, candidate: Candidate, now: float, reason: str) -> None:
         self._best = candidate
@@ -404,6 +428,7 @@ class PeerPaths:
         purpose: Purpose,
         now: float,
         *,
+        size: Size = Size.SMALL,
         request: int = 0,
         region: int = 0,
         padding_bytes: int = 0,
@@ -412,36 +437,50 @@ class PeerPaths:
         if not self.info.disco_key or self._link.node_key is None:
             return
         txid = self._link.rng.randbytes(disco.TXID_BYTES)
-        message = disco.Ping(txid, self._link.node_key, padding_bytes)
-        self._pings.add(PingInFlight(txid, purpose, now, now + lives_s, address, region, request))
+        message = disco.Ping(txid, self._link.node_key, padding_bytes if size is Size.SMALL else PADDING_BYTES)
+        self._pings.add(PingInFlight(txid, purpose, now, now + lives_s, address, size, region, request))
         if address is None:
             self._link.send_relay(message, self.info.disco_key, self.info.key, region, now)
             return
-        if purpose not in _PADDED and (candidate := self._candidates.get(address)) is not None:
+        candidate = self._candidates.get(address)
+        if purpose is not Purpose.SIZE and candidate is not None:
             candidate.pinged_at = now
-        self._link.send_udp(message, self.info.disco_key, address)
+        whole = size is Size.WHOLE or (size is Size.SMALL and (candidate is None or candidate.full_size is not False))
+        self._link.send_udp(message, self.info.disco_key, address, whole=whole)
 
     def _note_pong(self, candidate: Candidate, ping: PingInFlight, latency_s: float, now: float) -> None:
         candidate.pong_at = now
-        if ping.purpose in _PADDED:
-            if ping.purpose is Purpose.FULL_SIZE:
-                candidate.full_size, candidate.unproven = True, False
-            if candidate.address == self._probe.address:
-                self._probe.stop()
-        else:
+        if ping.purpose is not Purpose.SIZE:
             candidate.latency_s = latency_s
+        self._note_size(candidate, ping, now)
         if candidate.unproven:
-            if ping.purpose not in _PADDED:  # it lives; whether it carries has to be seen before anything goes there
-                self._send_ping(candidate.address, Purpose.FULL_SIZE, now, padding_bytes=PADDING_BYTES)
+            if ping.size is Size.SMALL:  # it lives; whether it carries has to be seen before anything goes there
+                for size in (Size.WHOLE, Size.CUT):
+                    self._send_ping(candidate.address, Purpose.SIZE, now, size=size)
             return
         best = self._best
         if candidate is best:
             self._trust(candidate, now, "answered")
             self._probe_size(candidate, now)
+            if ping.size is Size.SMALL and self._whole_sent_at is not None and ping.sent_at > self._whole_sent_at:
+                self._whole_sent_at = None
+                self._start_probe(candidate, Size.WHOLE, now, tries=TRIES_IN_DOUBT)
         elif best is None or not self.is_trusted(now) or self._beats(candidate, best):
-            self._trust(candidate, now, "answered first" if best is None else "a better address answered")
+            self._move_to(candidate, now, "answered first" if best is None else "a better address answered")
+
+    def _note_size(self, candidate: Candidate, ping: PingInFlight, now: float) -> None:
+        """What a padded ping's return tells of its address."""
+        if ping.size is Size.SMALL:
+            return
+        if ping.size is Size.WHOLE:
+            candidate.full_size, candidate.unproven = True, False
+        elif candidate.unproven:
+            candidate.full_size, candidate.unproven = False, False
+            candidate.judged_at = now
+        if candidate is self._best:
+            self._whole_sent_at = None
+        if candidate.address == self._probe.address:
             self._probe.stop()
-            self._probe_size(candidate, now)
 
     def _beats(self, candidate: Candidate, best: Candidate) -> bool:
         if candidate.latency_s is None or best.latency_s is None:
@@ -450,8 +489,17 @@ class PeerPaths:
 
     def _probe_size(self, candidate: Candidate, now: float) -> None:
         if candidate.full_size is None and self._probe.address is None:
-            self._probe.start(candidate.address, Stage.WHOLE, candidate.latency_s or 0.0, now)
-            self._continue_probe(now)
+            self._start_probe(candidate, Size.WHOLE, now)
+
+    def _start_probe(self, candidate: Candidate, stage: Size, now: float, tries: int = TRIES) -> None:
+        self._probe.start(candidate.address, stage, candidate.latency_s or 0.0, now, tries)
+        self._continue_probe(now)
+
+    def _retry_whole(self, best: Candidate, now: float) -> None:
+        """Full-size packets may pass again one day."""
+        if best.full_size is False and now - best.judged_at >= limits.FULL_SIZE_RETRY_S:
+            best.judged_at = now
+            self._send_ping(best.address, Purpose.SIZE, now, size=Size.WHOLE)
 
     def _continue_probe(self, now: float) -> None:
         """Do the probe's next step, while its address is still the path."""
@@ -461,7 +509,7 @@ class PeerPaths:
             return
         match self._probe.step(now):
             case Step.PING:
-                self._send_full_size(best, now)
+                self._send_ping(best.address, Purpose.SIZE, now, size=self._probe.stage)
             case Step.SMALL_PING:
                 self._send_ping(best.address, Purpose.HEARTBEAT, now)
             case Step.CONCLUDE:
@@ -469,30 +517,37 @@ class PeerPaths:
             case None:
                 pass
 
-    def _send_full_size(self, best: Candidate, now: float) -> None:
-        purpose = Purpose.FULL_SIZE if self._probe.stage is Stage.WHOLE else Purpose.CUT_SIZE
-        self._send_ping(best.address, purpose, now, padding_bytes=PADDING_BYTES)
-
     def _conclude_probe(self, best: Candidate, now: float) -> None:
         small_passed = best.pong_at is not None and best.pong_at >= self._probe.small_sent_at
         stage = self._probe.stage
         self._probe.stop()
         if not small_passed:
             return
-        if stage is Stage.WHOLE:
-            best.full_size = False
-            self._choose(now, "full-size packets do not pass whole")
-            self._probe.start(best.address, Stage.CUT, best.latency_s or 0.0, now)
-            self._continue_probe(now)
-        else:
+        if stage is Size.WHOLE:
+            self._lose_whole(best, now, "full-size packets do not pass whole")
+        elif self._connected_region() is not None:
             best.unproven = True
             best.full_size = None
             self._best = None
             self._choose(now, "full-size packets do not pass")
 
+    def _lose_whole(self, candidate: Candidate, now: float, reason: str) -> None:
+        """Full-size packets do not pass with DF: go without, and see whether that is enough."""
+        candidate.full_size = False
+        candidate.judged_at = now
+        self._whole_sent_at = None
+        self._choose(now, reason)
+        if candidate is self._best:
+            self._start_probe(candidate, Size.CUT, now)
+
+    def _should_avoid(self, candidate: Candidate) -> bool:
+        """Whether the peer does better by the relay than by this address, and will not see it by itself."""
+        narrow = candidate.unproven or candidate.full_size is False
+        return narrow and not self.info.cuts and self._connected_region() is not None
+
     def _expire_pings(self, now: float) -> None:
         for ping in self._pings.expired(now):
-            if ping.purpose is Purpose.ASKED or ping.purpose in _PADDED:
+            if ping.purpose in (Purpose.ASKED, Purpose.SIZE):
                 continue
             if ping.address == self._best_address() and not self.is_trusted(now):
                 self._best = None

@@ -16,9 +16,16 @@ class Purpose(enum.Enum):
 
     DISCOVERY = "discovery"
     HEARTBEAT = "heartbeat"
-    FULL_SIZE = "full size"  # padded, with DF
-    CUT_SIZE = "full size, may be cut"  # padded, without DF
+    SIZE = "size"
     ASKED = "asked"  # a person's `ping`
+
+
+class Size(enum.Enum):
+    """How long a ping is, and how it travels."""
+
+    SMALL = "small"
+    WHOLE = "full size, with DF"
+    CUT = "full size, may be cut on its way"
 
 
 class PingInFlight(msgspec.Struct, frozen=True):
@@ -29,6 +36,7 @@ class PingInFlight(msgspec.Struct, frozen=True):
     sent_at: float
     expires_at: float
     address: AddrPort | None = None
+    size: Size = Size.SMALL
     region: int = 0
     request: int = 0
 

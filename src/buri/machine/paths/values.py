@@ -37,6 +37,7 @@ class PeerPathInfo(msgspec.Struct, frozen=True):
 
     `disco_key` zero: the peer cannot do disco (it stays on its relay). `home_region` 0: it has no relay.
     `hard_nat` is its NetInfo.MappingVariesByDestIP, None when unknown; it only words the reason in `PathInfo`.
+    `cuts` False: a node of another make, which keeps sending whole packets where only shorter ones pass.
     """
 
     key: NodePublic
@@ -44,16 +45,18 @@ class PeerPathInfo(msgspec.Struct, frozen=True):
     endpoints: tuple[AddrPort, ...] = ()
     home_region: int = 0
     hard_nat: bool | None = None
+    cuts: bool = True
 
 
 # ---- what the machine sends ------------------------------------------------------------------------------------
 
 
 class SendUDP(msgspec.Struct, frozen=True, tag=True):
-    """One disco or STUN datagram to `address`."""
+    """One disco or STUN datagram to `address`; `whole`: with DF, else it may be cut on its way."""
 
     address: AddrPort
     data: bytes
+    whole: bool = True
 
 
 class SendRelay(msgspec.Struct, frozen=True, tag=True):

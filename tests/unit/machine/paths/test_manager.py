@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from buri.core.addresses import AddrPort
 from buri.core.keys import DiscoPrivate, NodePrivate
 from buri.machine.paths import limits
-from buri.machine.paths.fullsize import FULL_PAYLOAD_BYTES
 from buri.machine.paths.manager import PathManager
 from buri.machine.paths.values import (
     NeedEndpoints,
@@ -323,27 +322,19 @@ def test_a_send_error_clears_the_address_at_once() -> None:
     assert (stage.path().udp, stage.path().relay_region) == (None, 1)
 
 
-def test_a_message_too_long_costs_df_and_gso_and_not_the_path() -> None:
+def test_a_call_of_a_peer_whose_path_we_trust_tests_that_path_at_once() -> None:
     stage = Stage(NEAR)
     stage.active()
-    stage.answer(NEAR)
-    stage.paths.handle_path_fault(stage.peer.key, NEAR, errno.EMSGSIZE, stage.now)
+    stage.play(2, NEAR)
+    stage.book.clear()
+    moved_at = stage.now
+    stage.paths.handle_disco_relay(stage.peer.seal(disco.CallMeMaybe((FAR,))), 1, stage.peer.key, stage.now)
+    stage.book.advance(0.01)
+    assert [sent.address for sent in stage.udp()] == [FAR, NEAR]
+    stage.play(limits.HEARTBEAT_DOUBT_S + 0.1, FAR)
 
-    assert (stage.path().udp, stage.path().trusted, stage.path().gso) == (NEAR, True, False)
-
-
-def test_a_new_path_is_pinged_at_full_size_once_it_stands() -> None:
-    stage = Stage(NEAR)
-    stage.active()
-    pings = stage.udp()
-    stage.book.sent.clear()
-    stage.paths.handle_disco_udp(stage.peer.pong_to(pings[0], OURS), NEAR, stage.now)
-    assert [len(sent.data) for sent in stage.udp()] == [FULL_PAYLOAD_BYTES]
-    stage.answer(NEAR, 0.02)
-    stage.book.advance(2)
-
-    assert FULL_PAYLOAD_BYTES not in [len(sent.data) for sent in stage.udp()]
-    assert stage.path().gso
+    assert stage.path().udp == FAR
+    assert stage.now - moved_at < 2
 
 
 def test_a_changed_network_doubts_the_address_and_looks_again_at_once() -> None:
