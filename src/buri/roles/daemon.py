@@ -36,8 +36,8 @@ class Options(NamedTuple):
     cleanup: bool
 
 
-def parse(arguments: Sequence[str]) -> Options:
-    """Read the command line; raises ConfigError for values that cannot be used (argparse ends the program else)."""
+def command_line() -> argparse.ArgumentParser:
+    """What `burid` may be given."""
     parser = argparse.ArgumentParser(prog="burid", description="Buri's node: joins a tailnet and carries its traffic.")
     parser.add_argument("--statedir", default="", help=f"where the node's state is kept ({DEFAULT_STATE_DIRECTORY})")
     parser.add_argument("--state", default="", help=f"the state file, or `mem:` (STATEDIR/{STATE_FILE})")
@@ -47,7 +47,12 @@ def parse(arguments: Sequence[str]) -> Options:
     parser.add_argument("--verbose", "-v", nargs="?", type=int, const=1, default=0, help="1: say more")
     parser.add_argument("--cleanup", action="store_true", help="remove what a killed burid left in the system, and end")
     parser.add_argument("--version", action="version", version=f"burid {__version__}")
-    given = parser.parse_args(arguments)
+    return parser
+
+
+def parse(arguments: Sequence[str]) -> Options:
+    """Read the command line; raises ConfigError for values that cannot be used (argparse ends the program else)."""
+    given = command_line().parse_args(arguments)
     if given.tun == USERSPACE:
         raise ConfigError(
             "burid has no userspace networking yet.", remedy="Run it with a TUN device (leave --tun out), as root."
@@ -55,7 +60,7 @@ def parse(arguments: Sequence[str]) -> Options:
     if not given.tun or len(given.tun) > 15 or "/" in given.tun or given.tun.strip() != given.tun:
         raise ConfigError(f"--tun: {given.tun!r} is not a name for an interface.", remedy="Use at most 15 letters.")
     text = given.port or os.environ.get("PORT", "") or str(DEFAULT_PORT)
-    if not text.isdecimal() or int(text) > 0xFFFF:
+    if not text.isdecimal() or len(text) > 5 or int(text) > 0xFFFF:
         raise ConfigError(f"--port: {text!r} is not a port.", remedy="Give a number from 0 to 65535.")
     directory = Path(given.statedir or DEFAULT_STATE_DIRECTORY)
     state = None if given.state == MEMORY else Path(given.state or directory / STATE_FILE)

@@ -35,6 +35,7 @@ def test_state_in_memory_and_state_in_a_file_of_its_own() -> None:
         ("--tun=userspace-networking", "no userspace networking yet"),
         ("--tun=much-too-long-a-name", "not a name for an interface"),
         ("--port=99999", "not a port"),
+        (f"--port={'9' * 5000}", "not a port"),
         ("--port=²", "not a port"),
         ("--port=many", "not a port"),
     ],
