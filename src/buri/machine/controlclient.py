@@ -83,13 +83,15 @@ class Server(msgspec.Struct, frozen=True):
     @classmethod
     def parse(cls, url: str) -> Server:
         """Raises ConfigError when the URL is not http(s)://HOST[:PORT]."""
-        parts = urlsplit(url)
+        refusal = ConfigError(f"{url!r} is not a control server's URL.", remedy="Give http(s)://HOST[:PORT].")
         try:
+            parts = urlsplit(url)
             port = parts.port
-        except ValueError:
-            port = -1
-        if parts.scheme not in ("http", "https") or not parts.hostname or port == -1 or parts.path.strip("/"):
-            raise ConfigError(f"{url!r} is not a control server's URL.", remedy="Give http(s)://HOST[:PORT].")
+        except ValueError as error:
+            raise refusal from error
+        extra = parts.path.strip("/") or parts.query or parts.fragment or parts.username is not None
+        if parts.scheme not in ("http", "https") or not parts.hostname or extra or not parts.hostname.isprintable():
+            raise refusal
         tls = parts.scheme == "https"
         clean = f"{parts.scheme}://{parts.netloc}"
         return cls(clean, parts.hostname, port or (443 if tls else 80), tls, parts.netloc.rpartition("@")[2])

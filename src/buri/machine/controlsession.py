@@ -252,7 +252,10 @@ class ControlSession:
             match event:
                 case h2.events.ResponseReceived(stream_id=stream, headers=headers) if stream in self._open:
                     fields = {str(name): str(value) for name, value in headers or ()}
-                    self._events.append(Head(stream or 0, int(fields.pop(":status", "0")), fields))
+                    status = fields.pop(":status", "")
+                    if not (status.isascii() and status.isdigit() and len(status) == 3):
+                        raise WireError(f"The control server answered with the status {status!r}.")
+                    self._events.append(Head(stream or 0, int(status), fields))
                 case h2.events.DataReceived(stream_id=stream):
                     self._h2.acknowledge_received_data(event.flow_controlled_length or 0, stream or 0)
                     if stream in self._open:

@@ -52,7 +52,22 @@ def test_a_url_says_where_to_dial(url: str, host: str, port: int, tls: bool, aut
     assert not server.url.endswith("/")
 
 
-@pytest.mark.parametrize("url", ["", "control.example.com", "ftp://x", "http://", "http://x:99999", "http://x/path"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "",
+        "control.example.com",
+        "ftp://x",
+        "http://",
+        "http://x:99999",
+        "http://x:port",
+        "http://x/path",
+        "http://x/?query",
+        "http://[::1",
+        "http://x\0",
+        "https://user:secret@x",
+    ],
+)
 def test_other_urls_are_the_users_fault(url: str) -> None:
     with pytest.raises(ConfigError, match="not a control server's URL"):
         Server.parse(url)
@@ -537,3 +552,16 @@ def test_junk_in_the_map_stream_ends_the_session_with_a_sentence(junk: bytes, fr
     bench.client.handle_bytes(bench.h2.data_to_send(), bench.now, 0.0)
     bench.pump()
     assert bench.client.state in (ControlState.CONNECTED, ControlState.WAITING)
+
+
+@pytest.mark.parametrize("status", ["", "ok", "99999", "٢٠٠"])
+def test_a_status_that_is_none_ends_the_session_with_a_sentence(status: str) -> None:
+    bench = Bench(key=NODE)
+    bench.client.connect(bench.now)
+    bench.open()
+    request = bench.request("/machine/register")
+    assert bench.h2 is not None
+    bench.h2.config.validate_outbound_headers = False
+    bench.h2.send_headers(request.stream, [(":status", status)])
+    bench._flush()
+    assert bench.client.state is ControlState.WAITING
