@@ -216,6 +216,9 @@ def test_pings_the_server_asks_for_are_answered(world: World) -> None:
     ask = {"URL": f"http://{PRIVATE_SERVER}:9000/ping-2", "Types": "disco", "IP": world.theirs.address()}
     world.control.call("POST", f"/ping?key={key}", json.dumps(ask))
     web.expect(r'"POST /ping-2 ')
+    ask = {"URL": f"http://{PRIVATE_SERVER}:9000/ping-3", "Types": "TSMP,ICMP", "IP": world.theirs.address()}
+    world.control.call("POST", f"/ping?key={key}", json.dumps(ask))
+    web.expect(r'"POST /ping-3 ')
 
 
 def test_a_spent_or_wrong_auth_key_and_a_server_that_is_not_one(lab: Lab) -> None:

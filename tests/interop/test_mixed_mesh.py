@@ -73,6 +73,14 @@ def test_they_see_one_another_and_go_from_relay_to_direct(mesh: Mesh) -> None:
 
 
 @either
+def test_pings_through_the_tunnel_are_answered_both_ways(mesh: Mesh) -> None:
+    for pinger, other in ((mesh.real, mesh.ours), (mesh.ours, mesh.real)):
+        for flag, kind in (("--tsmp", "TSMP"), ("--icmp", "ICMP")):
+            said = pinger.cli("ping", flag, "-c=3", other.address())
+            assert f"via {kind}" in said, (flag, said)
+
+
+@either
 def test_bytes_cross_by_our_relay_when_no_direct_path_can_be(mesh: Mesh) -> None:
     block_udp(mesh.homes, on=True)
     lines = mesh.ours.ping(mesh.real.address(), until_direct=False, count=3)

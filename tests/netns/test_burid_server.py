@@ -93,6 +93,20 @@ def test_a_ping_that_nobody_answers_says_why(world: World) -> None:
     wait_until("the relay to miss bob", lambda: why_lost(world.alice) == "the peer is not connected to its relay")
 
 
+def test_pings_through_the_tunnel_are_answered_by_hosts_and_daemons(world: World) -> None:
+    key = world.server.auth_key()
+    for node in (world.alice, world.bob):
+        node.up(world.server.url, key)
+    for address in (world.bob.address(), world.bob.address(6)):
+        for flag, kind in (("--icmp", "ICMP"), ("--tsmp", "TSMP")):
+            code, said = world.alice.code("ping", flag, address)
+            assert (code, f"pong from bob ({address}) via {kind} in " in said) == (0, True), said
+    world.bob.cli("down")
+    code, said = world.alice.code("ping", "--icmp", "-c=1", "--timeout=500ms", "bob")
+    assert (code, "timed out: no answer within 0.5 s" in said) == (1, True), said
+    assert world.alice.code("ping", "--icmp", "--tsmp", "bob")[0] == 2
+
+
 def test_a_restart_of_the_server_under_relayed_traffic_is_survived(lab: Lab, world: World) -> None:
     key = world.server.auth_key()
     block_udp((lab.homes[0], lab.homes[1]), on=True)

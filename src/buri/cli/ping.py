@@ -25,14 +25,32 @@ BETWEEN_S = 1.0
 @switch("--until-direct", default=True, help="Stop once a direct path is found (on by default).")
 @click.option("--timeout", type=DURATION, default=5.0, help="How long to wait for each answer (5s).")
 @click.option("--size", type=click.IntRange(min=0), default=0, help="Bytes of the ping message, 0 for the least.")
+@switch("--icmp", help="Ping through the tunnel, by ICMP: the hosts answer, not the daemons.")
+@switch("--tsmp", help="Ping through the tunnel, by TSMP: the daemons answer, whatever the packet filter says.")
 @switch("--verbose", help="Say which address a name stands for.")
 @pass_app
-def command(app: App, /, peer: str, count: int, until_direct: bool, timeout: float, size: int, verbose: bool) -> None:
+def command(
+    app: App,
+    /,
+    peer: str,
+    count: int,
+    until_direct: bool,
+    timeout: float,
+    size: int,
+    icmp: bool,
+    tsmp: bool,
+    verbose: bool,
+) -> None:
     """Ping a peer between the two daemons, and show the path each answer took.
 
     The first answers often come by a relay while a direct path is being found. Ends with exit code 1 when nobody
     answered, or when no direct path was found in time.
     """
+    if icmp and tsmp:
+        raise click.UsageError("--icmp and --tsmp are two kinds of ping: give one.")
+    kind = "ICMP" if icmp else "TSMP" if tsmp else "disco"
+    if size and kind != "disco":
+        raise click.UsageError("--size is for pings between the daemons; leave --icmp and --tsmp out.")
     address, this = find_address(app.running_status(), peer)
     if this:
         click.echo(f"{address} is local Tailscale IP")
@@ -44,7 +62,7 @@ def command(app: App, /, peer: str, count: int, until_direct: bool, timeout: flo
     while True:
         tried += 1
         try:
-            result = app.client.ping(address, size_bytes=size, timeout_s=timeout)
+            result = app.client.ping(address, kind=kind, size_bytes=size, timeout_s=timeout)
         except TimeoutError:
             result = None
         if result is None or result.lost:
@@ -57,8 +75,8 @@ def command(app: App, /, peer: str, count: int, until_direct: bool, timeout: flo
             if result.err:
                 raise DaemonError(result.err)
             answered = True
-            click.echo(render_pong(result, "disco"))
-            if result.endpoint and until_direct:
+            click.echo(render_pong(result, kind))
+            if kind != "disco" or (result.endpoint and until_direct):
                 return
             if tried != count:
                 time.sleep(BETWEEN_S)
@@ -66,5 +84,5 @@ def command(app: App, /, peer: str, count: int, until_direct: bool, timeout: flo
             break
     if not answered:
         fail("no reply")
-    if until_direct:
+    if until_direct and kind == "disco":
         fail("direct connection not established")

@@ -23,7 +23,7 @@ from buri.node.notices import (
     PrefsChanged,
     StateChanged,
 )
-from buri.node.pingback import ping_peer
+from buri.node.pingback import INNER_PINGS, ping_inside, ping_peer
 from buri.node.reconciler import addresses_of
 from buri.wire.localapi import (
     Empty,
@@ -172,12 +172,14 @@ class AgentBackend:
             result.is_local_ip = True
             result.err = f"{address} is this node's own address"
             return result
-        if kind != "disco":
-            result.err = f"this version of Buri has no {kind} pings"
-            return result
-        result, lost = await ping_peer(
-            agent, address, PingResult, size_bytes=size_bytes, patience_s=patience_s or PING_PATIENCE_S
-        )
+        if kind in INNER_PINGS:
+            result, lost = await ping_inside(agent, address, PingResult, kind, patience_s)
+        elif kind == "disco":
+            result, lost = await ping_peer(
+                agent, address, PingResult, size_bytes=size_bytes, patience_s=patience_s or PING_PATIENCE_S
+            )
+        else:
+            result.err, lost = f"this version of Buri has no {kind} pings", False
         if lost and patience_s is None:
             await asyncio.Event().wait()  # as upstream's: an error would end the caller's series; its patience decides
         result.lost = lost

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from buri.core.errors import SystemFault
 from buri.core.keys import NodePrivate
 from buri.engine import port
+from buri.netio.echoes import TSMPResponder
 from buri.netio.netlink import Netlink
 from buri.node.agent import Agent
 from buri.node.backend import AgentBackend
@@ -47,6 +48,7 @@ async def _run(options: Options, listener: socket.socket) -> None:
         store, engine, LinuxRouter(options.interface), interface=options.interface, fixed_port=options.port != 0
     )
     api = LocalAPIServer(AgentBackend(agent, stop.set), listener)
+    responder = _answer_tsmp(options.interface)
     try:
         agent.start()
         api.start()
@@ -57,6 +59,8 @@ async def _run(options: Options, listener: socket.socket) -> None:
         notify("STOPPING=1")
     finally:
         await api.close()
+        if responder is not None:
+            responder.close()
         await agent.close()
     if agent.failed.done():
         reason = agent.failed.result().rstrip(".")
@@ -88,3 +92,11 @@ def notify(state: str) -> None:
             sock.sendto(state.encode(), "\0" + address[1:] if address.startswith("@") else address)
         except OSError as error:
             log.warning("systemd could not be told %s: %s", state, error)
+
+
+def _answer_tsmp(interface: str) -> TSMPResponder | None:
+    try:
+        return TSMPResponder.open(interface)
+    except SystemFault as error:
+        log.warning("TSMP pings of peers stay unanswered: %s", error)
+        return None

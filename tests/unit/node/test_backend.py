@@ -210,7 +210,8 @@ def test_pings_that_cannot_be_say_why(tmp_path: Path) -> None:
         silent = await backend.ping(ip_address("100.64.0.2"), "disco", 0, 0.01)
         assert silent.lost
         assert silent.err
-        assert "no TSMP pings" in (await backend.ping(ip_address("100.64.0.2"), "TSMP", 0)).err
+        assert "no peerapi pings" in (await backend.ping(ip_address("100.64.0.2"), "peerapi", 0)).err
+        assert "No peer" in (await backend.ping(ip_address("100.64.0.9"), "TSMP", 0)).err
 
     play(tmp_path, story)
 
