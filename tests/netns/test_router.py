@@ -13,7 +13,7 @@ import pytest
 from buri.core.errors import SystemFault
 from buri.netio.netlink import Netlink, Rule
 from buri.node.router import RouterConfig
-from buri.node.router.linux import MARK, MARK_MASK, RULES, TABLE, LinuxRouter, in_use, remove_rules
+from buri.node.router.linux import MARK, MARK_MASK, ROUTES_AT_ONCE, RULES, TABLE, LinuxRouter, in_use, remove_rules
 from buri.testing.namespace import own_network
 
 pytestmark = pytest.mark.root
@@ -72,6 +72,20 @@ def test_apply_changes_what_differs_and_mends_what_others_took(interface: str) -
     assert addresses(interface) == {"100.64.0.9"}
     assert destinations() == {"100.64.0.9", "10.0.0.0/8"}
     assert rules("-4") == [5281, 5283, 5285, 5287]
+    router.close()
+
+
+def test_many_routes_come_and_go_in_several_calls(interface: str) -> None:
+    router = LinuxRouter(interface)
+    many = tuple(ip_network((0x64460000 + number, 32)) for number in range(2 * ROUTES_AT_ONCE))
+    big = RouterConfig(addresses=CONFIG.addresses, routes=many)
+    calls = [router.apply(big) for _ in range(3)]
+    assert calls == [False, False, True]
+    assert destinations() == {"100.64.0.1", "fd7a:115c:a1e0::1", *(str(route.network_address) for route in many)}
+    assert router.apply(big)
+    while not router.apply(CONFIG):
+        assert destinations() > FIRSTS
+    assert destinations() == FIRSTS
     router.close()
 
 

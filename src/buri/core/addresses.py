@@ -5,7 +5,7 @@ Ranges: tailscale `net/tsaddr`; wire reference 1f.
 
 from __future__ import annotations
 
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_network
 from typing import NamedTuple, Self
 
 from buri.core.errors import WireError
@@ -50,7 +50,7 @@ class AddrPort(NamedTuple):
             number = int(port)
             if not 0 <= number <= 0xFFFF:
                 raise ValueError
-            return cls(ip_address(host.partition("%")[0]), number)
+            return cls(parse_address(host.partition("%")[0]), number)
         except ValueError as error:
             raise WireError(f"{text!r} is not ADDRESS:PORT.") from error
 
@@ -60,10 +60,15 @@ class AddrPort(NamedTuple):
         return f"{self.address}:{self.port}"
 
 
+def parse_address(text: str) -> IPAddress:
+    """`ip_address`, without trying the family that the text is not of; raises ValueError."""
+    return IPv6Address(text) if ":" in text else IPv4Address(text)
+
+
 def parse_prefix(text: str) -> IPNetwork:
     """Read "10.0.0.0/8" or a bare address (host bits are masked); raises WireError."""
     try:
-        return ip_network(text, strict=False)
+        return IPv6Network(text, strict=False) if ":" in text else IPv4Network(text, strict=False)
     except ValueError as error:
         raise WireError(f"{text!r} is not an IP prefix.") from error
 

@@ -64,6 +64,7 @@ from buri.wire.tailcfg.node import Login, NetInfo, Node, User
 log = logging.getLogger("buri.node")
 
 NETMAP_SAVE_DELAY_S = 1.0
+READ_AT_ONCE = 256  # peers of a netmap: some milliseconds of the loop
 NETMAP_SAVE_SPACING_S = 10.0  # a busy tailnet changes all the time, and the disk need not
 
 
@@ -83,6 +84,7 @@ class Agent:
         self.failed: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._router = router
         self._router_config: RouterConfig | None = None
+        self._router_wanted: RouterConfig | None = None
         self._reconciler = Reconciler()
         self._settled: tuple[Netmap | None, Choices, float] | None = None
         self._live_peer = False
@@ -459,8 +461,16 @@ class Agent:
         )
         state = next_state(self.state, facts)
         carries = state in (BackendState.STARTING, BackendState.RUNNING)
+        if (
+            carries
+            and self.netmap is not None
+            and not self._reconciler.prepare(self.netmap, self._choices, READ_AT_ONCE)
+        ):
+            self._settle_soon()  # thousands of peers at once: others have their turn in between
+            return
         try:
             self._settle_tables(self.netmap if carries else None)
+            self._settle_router()
         except SystemFault as error:
             log.error("%s", error)
             self._tell(Failed(str(error)))
@@ -469,8 +479,12 @@ class Agent:
             self.state = state
             self._tell(StateChanged(state))
 
+    @property
+    def _choices(self) -> Choices:
+        return Choices(accept_routes=self.prefs.route_all, shields_up=self.prefs.shields_up)
+
     def _settle_tables(self, netmap: Netmap | None) -> None:
-        choices = Choices(accept_routes=self.prefs.route_all, shields_up=self.prefs.shields_up)
+        choices = self._choices
         wall_s = self.server_wall_s()
         done = self._settled
         if done is not None and done[0] is netmap and done[1] == choices and wall_s < done[2]:
@@ -479,13 +493,19 @@ class Agent:
         tables = self._reconciler.reconcile(netmap, choices, wall_s)
         self.underlay.order(tables.orders, tables.paths)
         self._watch_keys(tables.next_expiry_s or math.inf, wall_s)
-        if tables.router != self._router_config and (self._router_config is not None or netmap is not None):
-            self._router.apply(tables.router)
-            self._router_config = tables.router
+        if self._router_config is not None or netmap is not None:
+            self._router_wanted = tables.router
         self._settled = (netmap, choices, tables.next_expiry_s or math.inf)
 
     def _watch_keys(self, peers_s: float, wall_s: float) -> None:
         self.keys.arm(self.self_node, peers_s - wall_s if peers_s < math.inf else None, wall_s)
+
+    def _settle_router(self) -> None:
+        wanted = self._router_wanted
+        if wanted is not None and wanted != self._router_config and not self._router.apply(wanted):
+            self._settle_soon()  # thousands of routes: others have their turn in between
+            return
+        self._router_config, self._router_wanted = wanted or self._router_config, None
 
     def _settle_report(self) -> None:
         report = self.underlay.report
@@ -531,7 +551,8 @@ class Agent:
                 self._control.pump()
         if self._router_config is not None:
             try:
-                self._router.apply(self._router_config)  # another program may have taken our rules away
+                while not self._router.apply(self._router_config):  # another program may have taken our rules away
+                    pass
             except BuriError as error:
                 log.warning("%s", error)
 

@@ -72,25 +72,33 @@ class Reconciler:
         self._disco = {}
         self._told_filter = None
 
+    def prepare(self, netmap: Netmap, choices: Choices, limit: int) -> bool:
+        """Read up to `limit` peers that are new or changed; False while there are more for another turn of the loop."""
+        routes = choices.accept_routes
+        for key, node in netmap.peers.items():
+            known = self._parsed.get(key)
+            if known is None or known[1] != routes or (known[0] is not node and known[0] != node):
+                if limit <= 0:
+                    return False
+                limit -= 1
+                self._parsed[key] = (node, routes, peer_tables(node, accept_routes=routes))
+        return True
+
     def reconcile(self, netmap: Netmap | None, choices: Choices, server_wall_s: float) -> Tables:
         """What to change now; `netmap` None, or of an expired node: no peers, no addresses, nothing let in."""
         if netmap is None:
             return self._tables([], (), port.SetFilter((), (), choices.shields_up), None)
         own = addresses_of(netmap.self_node)
         peers, expiries = [], []
-        parsed: dict[int, tuple[Node, bool, PeerTables | None]] = {}
+        self.prepare(netmap, choices, len(netmap.peers))
+        self._parsed = {key: self._parsed[key] for key in netmap.peers}
         for key, node in netmap.peers.items():
-            known = self._parsed.get(key)
-            if known is None or known[1] != choices.accept_routes or (known[0] is not node and known[0] != node):
-                known = (node, choices.accept_routes, peer_tables(node, accept_routes=choices.accept_routes))
-            parsed[key] = known
-            tables = known[2]
+            tables = self._parsed[key][2]
             if tables is None or node.expired or 0 < tables.expiry_s <= server_wall_s:
                 continue
             peers.append(tables)
             if tables.expiry_s:
                 expiries.append(tables.expiry_s)
-        self._parsed = parsed
         own_key = key_of(netmap.self_node)
         if not _is_sound(peers, own_key, own):
             peers = without_strife(peers, own_key, own)
@@ -140,7 +148,7 @@ def peer_tables(node: Node, *, accept_routes: bool) -> PeerTables | None:
         expiry_s = parse_time(node.key_expiry)
     except (WireError, ValueError):
         return None
-    own = dict.fromkeys(host_prefix(address) for address in addresses_of(node))
+    own = dict.fromkeys(_own_prefixes(node))
     allowed = list(own)
     if node.allowed_ips != node.addresses:
         allowed = [p for p in _prefixes(node.allowed_ips) if p in own or (accept_routes and p.prefixlen > 0)]
@@ -203,11 +211,15 @@ def is_expired(node: Node, wall_s: float) -> bool:
 
 def addresses_of(node: Node) -> tuple[IPAddress, ...]:
     """A node's own tailnet addresses: those that read, and that one host can have."""
-    return tuple(
-        prefix.network_address
+    return tuple(prefix.network_address for prefix in _own_prefixes(node))
+
+
+def _own_prefixes(node: Node) -> list[IPNetwork]:
+    return [
+        prefix
         for prefix in _prefixes(node.addresses)
         if prefix.prefixlen == prefix.max_prefixlen and is_host_address(prefix.network_address)
-    )
+    ]
 
 
 def _prefixes(texts: Iterable[str] | None) -> list[IPNetwork]:

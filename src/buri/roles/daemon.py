@@ -23,6 +23,7 @@ DEFAULT_SOCKET = "/run/buri/burid.sock"
 DEFAULT_PORT = 41641
 DEFAULT_INTERFACE = "buri0"
 USERSPACE = "userspace-networking"
+GARBAGE_THRESHOLDS = 50_000, 20, 20  # a large netmap is many objects that stay: the usual 700 look at them over and over
 
 
 class Options(NamedTuple):
@@ -88,6 +89,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             from buri.roles.node import run_node
 
             gc.freeze()
+            gc.set_threshold(*GARBAGE_THRESHOLDS)
             gc.enable()
             run_node(options, listener)
         finally:

@@ -96,16 +96,19 @@ class NotingEngine:
 
 
 class NotingRouter:
-    """A router that keeps every configuration."""
+    """A router that keeps every configuration; `unfinished` calls say that there is more to do."""
 
     def __init__(self, ticker: Ticker) -> None:
         self.configs: list[RouterConfig] = []
+        self.unfinished = 0
         self.removed = 0
         self._ticker = ticker
 
-    def apply(self, config: RouterConfig) -> None:
+    def apply(self, config: RouterConfig) -> bool:
         self.configs.append(config)
         self._ticker.tick()
+        self.unfinished -= 1
+        return self.unfinished < 0
 
     def remove(self) -> None:
         self.removed += 1

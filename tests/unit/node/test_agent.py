@@ -12,9 +12,12 @@ import pytest
 
 from buri.core.errors import ConfigError, SystemFault
 from buri.engine import port
+from buri.machine.mapdelta import Netmap
 from buri.node import statusview
+from buri.node.agent import READ_AT_ONCE
 from buri.node.notices import BrowseToURL, Failed, LoginFinished, StateChanged
 from buri.node.pingback import ping_peer
+from buri.node.reconciler import Choices
 from buri.node.statestore import StateStore
 from buri.testing.nodebench import NodeBench, first_message, peer
 from buri.wire.localapi import Prefs
@@ -86,6 +89,32 @@ def test_deltas_reach_the_engine_and_the_router(store: StateStore) -> None:
         bench.control.streams[0].say({"PacketFilter": []})
         await bench.until("the new filter", lambda: len(bench.engine.orders) > before)
         assert bench.engine.orders[before:] == [port.SetFilter((ip_network("100.64.0.1/32"),), ())]
+
+    play(store, story)
+
+
+def test_thousands_of_peers_are_read_and_routed_in_several_turns_of_the_loop(store: StateStore) -> None:
+    async def story(bench: NodeBench) -> None:
+        await bench.join()
+        turns: list[bool] = []
+        real = bench.agent._reconciler.prepare
+
+        def noting(netmap: Netmap, choices: Choices, limit: int) -> bool:
+            turns.append(real(netmap, choices, limit))
+            return turns[-1]
+
+        bench.agent._reconciler.prepare = noting  # type: ignore[method-assign]
+        bench.router.unfinished = 2
+        many = [
+            peer(9, ID=100 + n, Key=f"nodekey:{100 + n:064x}", Addresses=[f"100.70.{n >> 8}.{n & 255}/32"])
+            for n in range(3 * READ_AT_ONCE)
+        ]
+        bench.control.streams[0].say({"PeersChanged": many})
+        await bench.until("the last route", lambda: len(bench.router.configs[-1].routes) > len(many))
+        await bench.until("the router to be done", lambda: bench.router.unfinished < 0)
+        assert turns.count(False) >= 2
+        assert len({order.peer.key for order in bench.engine.of(port.UpsertPeer)}) >= len(many)
+        assert len({config.routes for config in bench.router.configs[-3:]}) == 1
 
     play(store, story)
 

@@ -45,7 +45,7 @@ class PeerPaths:
         self.info = info
         self.call_me_maybe = CallMeMaybeGate()
         self._link = link
-        self._candidates = Candidates()
+        self._looked_at: Candidates | None = None
         self._pings = PingsInFlight()
         self._asked = AskedPings()
         self._best: Candidate | None = None
@@ -63,8 +63,15 @@ class PeerPaths:
         self._heartbeat_sent_at = now
         self._whole_sent_at: float | None = None  # a padded heartbeat that has no answer yet
         self._answers = limits.TokenBucket(limits.PINGS_ANSWERED)
-        self._candidates.name(info.endpoints, None)
         self._choose(now, "relay first")
+
+    @property
+    def _candidates(self) -> Candidates:
+        """Its addresses, looked at when the first is asked for: most peers of a large tailnet are never talked to."""
+        if self._looked_at is None:
+            self._looked_at = Candidates()
+            self._looked_at.name(self.info.endpoints, None)
+        return self._looked_at
 
     # ---- what the layers around tell ----
 
@@ -75,7 +82,7 @@ class PeerPaths:
             self._link.forget(old.disco_key)
             self._chosen = None  # the engine forgets such a peer as well: say its path whatever it is
             self.reset(now, "the peer's disco key changed", keep_best=False)
-        fresh = self._candidates.name(info.endpoints, self._best_address())
+        fresh = [] if self._looked_at is None else self._looked_at.name(info.endpoints, self._best_address())
         if old.home_region != info.home_region:
             self._relay_says_gone = False
         self._choose(now, "the peer's relay changed" if old.home_region != info.home_region else "netmap")
@@ -100,7 +107,7 @@ class PeerPaths:
         self._pings.clear()
         self._asked.try_again()
         self._probe.stop()
-        for candidate in self._candidates:
+        for candidate in self._looked_at or ():
             candidate.forget_measurements()
         if not keep_best:
             self._best = None

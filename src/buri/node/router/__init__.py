@@ -23,8 +23,8 @@ class Router(Protocol):
     Raises SystemFault or NotPermittedError; what was half-changed then, the next `apply` mends.
     """
 
-    def apply(self, config: RouterConfig) -> None:
-        """Change only what differs."""
+    def apply(self, config: RouterConfig) -> bool:
+        """Change only what differs; False when thousands of routes do, and more is to do by the same call again."""
 
     def remove(self) -> None:
         """Take away everything of ours, also what an earlier process left; safe to call twice."""

@@ -18,10 +18,11 @@ them.
 from __future__ import annotations
 
 import socket
+from typing import NamedTuple
 
-from buri.core.addresses import host_prefix
+from buri.core.addresses import IPNetwork
 from buri.core.errors import SystemFault
-from buri.netio.netlink import Netlink, Rule
+from buri.netio.netlink import Destination, Netlink, Rule
 from buri.node.router import RouterConfig
 
 TABLE = 5282
@@ -36,6 +37,18 @@ RULES = (
 _FAMILIES = (socket.AF_INET, socket.AF_INET6)
 
 
+ROUTES_AT_ONCE = 256  # some milliseconds: IPv6 routes cost the kernel most
+
+
+class _Left(NamedTuple):
+    """What of a configuration's routes is still to change."""
+
+    config: RouterConfig
+    interface: int
+    add: list[Destination]
+    remove: list[Destination]
+
+
 class LinuxRouter:
     """Keeps interface `name` as it should be; `name` need not exist before the first `apply`."""
 
@@ -43,9 +56,26 @@ class LinuxRouter:
         self._name = name
         self._netlink = Netlink()
         self._ipv6 = True
+        self._left: _Left | None = None
 
-    def apply(self, config: RouterConfig) -> None:
-        """Change only what differs from `config`."""
+    def apply(self, config: RouterConfig) -> bool:
+        """Change only what differs from `config`; False when routes are left for the next call."""
+        left = self._left
+        if left is None or left.config is not config:
+            left = self._begin(config)
+        self._left = None  # should the kernel refuse, the next call looks anew
+        add, remove = left.add[:ROUTES_AT_ONCE], left.remove[:ROUTES_AT_ONCE]
+        self._netlink.change_routes(left.interface, TABLE, add, remove)
+        more = _Left(config, left.interface, left.add[ROUTES_AT_ONCE:], left.remove[ROUTES_AT_ONCE:])
+        if more.add or more.remove:
+            self._left = more
+            return False
+        if not config.addresses and not in_use(self._netlink):
+            remove_rules(self._netlink)  # offline: nothing of ours decides about anybody's packets
+        return True
+
+    def _begin(self, config: RouterConfig) -> _Left:
+        """Set everything but the routes, and find out which of those differ."""
         index = self._index()
         self._netlink.set_link(index, mtu=config.mtu, up=True)
         if config.addresses:
@@ -62,23 +92,18 @@ class LinuxRouter:
         for address in present - addresses:
             self._netlink.remove_address(index, address)
         # Its own addresses stand in the table as well: thus a burid that is alive is seen there before it has a peer.
-        wanted = {*config.routes, *map(host_prefix, addresses)}
-        routes = {r for r in wanted if self._ipv6 or r.version == 4}
-        actual = {route.prefix for route in self._netlink.routes(TABLE) if route.index == index}
-        for prefix in routes - actual:
-            self._netlink.add_route(prefix, index, TABLE)
-        for prefix in actual - routes:
-            self._netlink.remove_route(prefix, index, TABLE)
-        if not config.addresses and not in_use(self._netlink):
-            remove_rules(self._netlink)  # offline: nothing of ours decides about anybody's packets
+        own = [(address.packed, address.max_prefixlen) for address in addresses]
+        wanted = dict.fromkeys([*own, *map(destination, config.routes)])
+        routes = [one for one in wanted if self._ipv6 or len(one[0]) == 4]
+        actual = self._netlink.destinations(index, TABLE)
+        return _Left(config, index, [one for one in routes if one not in actual], list(actual - wanted.keys()))
 
     def remove(self) -> None:
         """Take away our routes and addresses, and the rules unless another burid of this network uses them."""
         for link in self._netlink.links():
             if link.name == self._name:
-                for route in self._netlink.routes(TABLE):
-                    if route.index == link.index:
-                        self._netlink.remove_route(route.prefix, link.index, TABLE)
+                found_routes = self._netlink.destinations(link.index, TABLE)
+                self._netlink.change_routes(link.index, TABLE, remove=found_routes)
                 for found in self._netlink.addresses():
                     if found.index == link.index and not found.address.is_link_local:
                         self._netlink.remove_address(link.index, found.address)
@@ -108,6 +133,11 @@ class LinuxRouter:
         for rule in RULES:
             if rule not in present:
                 self._netlink.add_rule(family, rule)
+
+
+def destination(prefix: IPNetwork) -> Destination:
+    """A prefix as netlink takes it."""
+    return prefix.network_address.packed, prefix.prefixlen
 
 
 def in_use(netlink: Netlink) -> bool:
