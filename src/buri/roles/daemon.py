@@ -23,7 +23,7 @@ DEFAULT_SOCKET = "/run/buri/burid.sock"
 DEFAULT_PORT = 41641
 DEFAULT_INTERFACE = "buri0"
 USERSPACE = "userspace-networking"
-GARBAGE_THRESHOLDS = 50_000, 20, 20  # a large netmap is many objects that stay: the usual 700 look at them over and over
+GARBAGE_THRESHOLDS = 50_000, 20, 20  # a large netmap is many objects that stay: the usual 700 look too often
 
 
 class Options(NamedTuple):
