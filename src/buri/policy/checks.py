@@ -12,9 +12,9 @@ from buri.policy.flows import Endpoint, admits, endpoints, holder
 from buri.policy.members import Placed
 from buri.policy.model import AccessTest, SshTest
 from buri.policy.names import Names, UnknownNameError
-from buri.policy.ports import DEFAULT_PROTOCOLS, Ports, parse_protocol
+from buri.policy.ports import DEFAULT_PROTOCOLS, PORTED, Ports, parse_protocol
 from buri.policy.problems import Faults
-from buri.policy.reach import INTERNET_SPANS, Reach
+from buri.policy.reach import Reach
 from buri.policy.selectors import INTERNET, SELF, Kind, Selector
 from buri.policy.ssh import ssh_rules
 
@@ -35,6 +35,8 @@ def _access_failures(test: AccessTest, reach: Reach, names: Names) -> Iterator[s
     try:
         src = _source(test.src, names)
         protocols = parse_protocol(test.protocol) or DEFAULT_PROTOCOLS
+        if test.protocol.strip() and not PORTED.issuperset(protocols):
+            raise ValueError(f'test protocol must be tcp, udp, sctp, or empty: "{test.protocol}"')
     except ValueError as error:
         yield str(error)
         return
@@ -53,9 +55,9 @@ def _access_failures(test: AccessTest, reach: Reach, names: Names) -> Iterator[s
 def _judge(
     word: str, sources: list[Endpoint], protocols: tuple[int, ...], reach: Reach, names: Names, *, accept: bool
 ) -> Iterator[str]:
-    """What is wrong with one destination. Every source must get there, or none may."""
+    """What is wrong with one destination: to be accepted, every source must get there."""
     try:
-        dsts, ports = _destination(word, reach, names, wide=not accept)
+        dsts, ports = _destination(word, reach, names)
     except ValueError as error:
         yield str(error)
         return
@@ -65,7 +67,7 @@ def _judge(
     ]
     if accept and not all(passing):
         yield f"{word}: to be accepted, but denied"
-    if not accept and any(passing):
+    if not accept and all(passing):
         yield f"{word}: to be denied, but accepted"
 
 
@@ -88,20 +90,18 @@ def _addresses(selector: Selector, reach: Reach) -> Iterator[Endpoint]:
         yield from endpoints(placed)
 
 
-def _destination(word: str, reach: Reach, names: Names, *, wide: bool) -> tuple[list[Endpoint], tuple[Ports, ...]]:
-    """A destination and its ports; raises ValueError. Unless `wide` it is one host and one port, as the service asks."""
+def _destination(word: str, reach: Reach, names: Names) -> tuple[list[Endpoint], tuple[Ports, ...]]:
+    """A destination and its port: one host and one port, as the service asks; raises ValueError."""
     try:
         selector, ports = names.target(word)
     except UnknownNameError as error:
         raise ValueError(f'dst="{word}": {error}') from None
-    if not wide and (len(ports) != 1 or ports[0].first != ports[0].last):
+    if len(ports) != 1 or ports[0].first != ports[0].last:
         raise ValueError(f'dst="{word}": a test names one port')
     network = len(selector.spans) > 1 or "/" in selector.name
     network = network or any(not one.is_host for one in selector.spans)
-    if not wide and (network or selector.kind is Kind.EVERYONE or selector.name in (INTERNET, SELF)):
+    if network or selector.kind is Kind.EVERYONE or selector.name in (INTERNET, SELF):
         raise ValueError(f'dst="{word}": a test names a host, not a network')
-    if selector.name == INTERNET:
-        return [Endpoint(one, None) for one in INTERNET_SPANS], ports
     dsts = list(_addresses(selector, reach))
     if not dsts:
         raise ValueError(f'dst="{word}": nobody in this tailnet')
@@ -125,6 +125,8 @@ def _ssh_failures(test: SshTest, reach: Reach, names: Names) -> Iterator[str]:
         return
     if not (test.accept or test.deny or test.check):
         yield "none of accept, deny and check is given"
+    if not test.dsts:
+        yield "SSH tests entry must have at least one dst"
     for dst in test.dsts:
         nodes = _ssh_destinations(dst, src, reach, names)
         if not nodes:

@@ -20,7 +20,7 @@ from buri.policy.model import (
     Target,
 )
 from buri.policy.names import Names, UnknownNameError, ipset_selector
-from buri.policy.ports import Ports, parse_ip_access, parse_protocol
+from buri.policy.ports import ALL_PORTS, PORTED, Ports, parse_ip_access, parse_protocol
 from buri.policy.posture import Condition, parse_condition
 from buri.policy.problems import Faults
 from buri.policy.reader import Reader
@@ -246,6 +246,11 @@ class _DocumentReader:
             protocols = parse_protocol(reader.text("proto"))
         except ValueError as error:
             self.faults.add(reader.at("proto"), str(error))
+        if protocols and not PORTED.issuperset(protocols) and any(t.ports != (ALL_PORTS,) for t in targets):
+            self.faults.add(
+                reader.at("proto"),
+                f'protocol does not support specific ports: "{reader.text("proto")}", only "*" is allowed',
+            )
         return Rule(path, srcs, tuple(targets), _access(protocols), posture=self._posture_names(reader, "srcposture"))
 
     def _target(self, reader: Reader, name: str, index: int, srcs: tuple[Selector, ...]) -> Target | None:
@@ -260,7 +265,7 @@ class _DocumentReader:
             self.faults.add(reader.at(name, index), f'dst="{word}": {error}')
             return None
         target = Target(selector, ports)
-        if fault := _dst_fault(selector, srcs, everyone_may_self=True):
+        if fault := _dst_fault(selector, srcs, in_grant=False):
             self.faults.add(reader.at(name, index), fault)
         elif selector.name != SELF:  # that one depends on the sources
             self._good_targets[word] = target
@@ -276,10 +281,12 @@ class _DocumentReader:
             except UnknownNameError as error:
                 self.faults.add(reader.at("dst", index), f'dst="{word}": {error}')
             else:
-                if fault := _dst_fault(selector, srcs, everyone_may_self=False):
+                if fault := _dst_fault(selector, srcs, in_grant=True):
                     self.faults.add(reader.at("dst", index), fault)
                 targets.append(Target(selector))
         app = self._app(reader)
+        if app and any(target.selector.name == INTERNET for target in targets):
+            self.faults.add(reader.at("dst"), "cannot use app grants with autogroup:internet")
         accesses = self._accesses(reader)
         if not app and not reader.items("ip"):
             self.faults.add(path, "ip and app can not both be empty")
@@ -312,7 +319,7 @@ class _DocumentReader:
             if (domain == "tailscale.com" or domain.endswith(".tailscale.com")) and name not in _OPEN_CAPABILITIES:
                 self.faults.add(at, "capability name must not be in the tailscale.com domain")
             if "/" not in name or "." not in domain or "://" in name:
-                self.faults.add(at, f'capability name "{name}" must have the form DOMAIN/NAME')
+                self.faults.add(at, f"capability name must have the form {{domain}}/{{path}}: {name!r} has not")
             if values is not None and not isinstance(values, list):
                 self.faults.add(at, f'the values of capability "{name}" must be a list')
                 values = []
@@ -386,19 +393,19 @@ class _DocumentReader:
         return tuple(selectors)
 
 
-def _dst_fault(selector: Selector, srcs: tuple[Selector, ...], *, everyone_may_self: bool) -> str | None:
+def _dst_fault(selector: Selector, srcs: tuple[Selector, ...], *, in_grant: bool) -> str | None:
     """Why a destination is not allowed, in the service's words."""
     if selector.name == DANGER_ALL:
         return "cannot use autogroup:danger-all as a dst"
     if selector.name == NONROOT or selector.kind is Kind.DOMAIN:
         return f'"{selector.text}" not valid on the dst side of a rule'
-    if any(one.is_family for one in selector.spans):
+    if in_grant and "/" in selector.text and any(one.is_family for one in selector.spans):
         return f'dst "{selector.text}": to allow all IP addresses, use "*" or "autogroup:internet"'
     if selector.name == SELF:
         for src in srcs:
             named = src.kind in (Kind.USER, Kind.GROUP)
             role = src.kind is Kind.AUTOGROUP and (src.name == MEMBER or src.name in ROLES)
-            if not (named or role or (everyone_may_self and src.kind is Kind.EVERYONE)):
+            if not (named or role or (src.kind is Kind.EVERYONE and not in_grant)):
                 return _SELF_FAULT
     return None
 

@@ -66,6 +66,8 @@ def joined_by_self(edge: Edge, src: Endpoint, dst: Endpoint, reach: Reach) -> bo
 def is_source(edge: Edge, src: Endpoint, reach: Reach) -> bool:
     """Whether an edge lets packets from an address through, as the words of its filter rule do."""
     source = edge.source
+    if source.anybody and not source.posture:
+        return True
     if source.posture:
         return src.placed is not None and bool(source.mask & src.placed.bit)
     return any(_selects(selector, src, reach) for selector in source.selectors)

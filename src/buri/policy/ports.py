@@ -23,8 +23,10 @@ PROTOCOLS = {
     "ah": 51,
     "ipv6-icmp": 58,
     "sctp": 132,
+    "fc": 133,
 }
-ICMP, TCP, UDP, ICMPV6 = 1, 6, 17, 58
+ICMP, TCP, UDP, ICMPV6, SCTP = 1, 6, 17, 58, 132
+PORTED = frozenset((TCP, UDP, SCTP))  # what has ports to choose from
 DEFAULT_PROTOCOLS = (TCP, UDP, ICMP, ICMPV6)  # what a rule without a protocol lets through
 
 
@@ -60,15 +62,17 @@ def parse_ports(text: str) -> tuple[Ports, ...]:
         return (ALL_PORTS,)
     ranges: list[Ports] = []
     for part in text.split(","):
-        low, dash, high = part.strip().partition("-")
-        first = _port(low.strip())
+        low, dash, high = part.partition("-")
+        first = _port(low)
         if first is None:
             raise ValueError(f'port range "{text}": invalid first integer')
-        last = _port(high.strip()) if dash else first
+        last = _port(high) if dash else first
         if last is None:
             raise ValueError(f'port range "{text}": invalid last integer')
         if last < first:
-            raise ValueError(f'port range "{text}": the first port is above the last')
+            raise ValueError(f'port range "{text}": first port is greater than last port')
+        if not last:
+            raise ValueError(f"port range \"{text}\": first port must be >0, or use '*' for wildcard")
         ranges.append(Ports(first, last))
     return tuple(ranges)
 
@@ -81,12 +85,19 @@ def parse_protocol(text: str) -> tuple[int, ...]:
         return ()
     if word in PROTOCOLS:
         return (PROTOCOLS[word],)
-    if word.isascii() and word.isdigit() and len(word) <= 3 and int(word) <= 255:
-        return (int(word),)
-    raise ValueError(f'proto "{text}" is not known')
+    if word.isascii() and word.isdigit():
+        if word.startswith("0"):
+            raise ValueError(f'leading 0 not permitted in protocol number: "{text}"')
+        if len(word) <= 3 and int(word) <= 255:
+            return (int(word),)
+    raise ValueError(
+        f'proto name "{text}" not known; use protocol number 0-255 or protocol name (icmp, tcp, udp, etc.)'
+    )
 
 
 def parse_ip_access(text: str) -> tuple[tuple[int, ...], tuple[Ports, ...]]:
     """Read a grant's ip entry: "443", "tcp:443", "icmp:*", "*". Raises ValueError with the service's words."""
     protocol, colon, ports = text.strip().rpartition(":")
+    if ":" in protocol:
+        raise ValueError(f'expected only one colon in Internet protocol and port type, got: "{text}"')
     return (parse_protocol(protocol) if colon else ()), parse_ports(ports.strip())

@@ -117,7 +117,12 @@ class Edge:
 
     def opens_exits(self) -> bool:
         """Whether a target includes the internet."""
-        return any(t.selector.kind is Kind.EVERYONE or t.selector.name == INTERNET for t in self.targets)
+        return any(
+            target.selector.kind is Kind.EVERYONE
+            or target.selector.name == INTERNET
+            or any(one.is_family for one in target.selector.spans)
+            for target in self.targets
+        )
 
 
 def _carries(placed: Placed, selector: Selector) -> bool:

@@ -17,6 +17,10 @@ TAILNET_LITERALS = ("100.64.0.0-100.115.91.255", "100.115.94.0-100.127.255.255",
 """What "*" means as a source: the tailnet's ranges without ChromeOS's; approved subnet routes come on top."""
 
 
+ANYBODY = "*"
+"""What autogroup:danger-all means as a source: all addresses there are, the tailnet's or not."""
+
+
 def is_everyone(selector: Selector) -> bool:
     return selector.kind is Kind.EVERYONE or selector.name == DANGER_ALL
 
@@ -40,6 +44,7 @@ class Source:
         self.selectors = selectors
         self.posture = posture
         self.everyone = any(is_everyone(selector) for selector in selectors)
+        self.anybody = any(selector.name == DANGER_ALL for selector in selectors)
         self.edges: list[Edge] = []
         self.mask: Mask = 0
         self._words: Words | None = None
@@ -65,7 +70,7 @@ class Source:
 
     def _amended(self, words: Words, old: Placed | None, new: Placed | None, reach: Reach) -> Words | None:
         """The words after a node's change; None when they must be built anew."""
-        if all(selector.kind is Kind.ADDRESS for selector in self.selectors):
+        if self.anybody or all(selector.kind is Kind.ADDRESS for selector in self.selectors):
             return words  # they are the file's own
         before, after = (side.subnet_texts if side is not None else () for side in (old, new))
         if all(is_everyone(selector) for selector in self.selectors):
@@ -93,6 +98,8 @@ class Source:
         members = reach.members
         if self.posture:
             return {text for placed in members.each(self.mask) for text in placed.addresses}
+        if self.anybody:
+            return (ANYBODY,)
         words: dict[str, Span] = {}
         for selector in self.selectors:
             if selector.kind is Kind.ADDRESS:
@@ -102,15 +109,24 @@ class Source:
                     words.update(zip(placed.addresses, placed.hosts, strict=True))
         if self.everyone:  # beside "*" the service keeps words that lie within a network
             return {*words, *TAILNET_LITERALS, *reach.subnet_texts()}
-        networks = {one for one in words.values() if not one.is_host}
-        return _without_covered(words, networks) if networks else words
+        networks = list(joined(one for one in words.values() if not one.is_host))
+        return _gathered(words, networks) if networks else words
 
-    def principals(self, reach: Reach) -> list[str]:
-        """The sources' own addresses, sorted; for all SSH rules to share: nobody may change them."""
-        if self._principals is None:
-            everyone = reach.members.each(self.mask)
-            self._principals = sorted(text for placed in everyone for text in self.addresses_of(placed, reach))
-        return self._principals
+    def principals(self, reach: Reach, among: Mask | None = None) -> list[str]:
+        """The sources' own addresses, sorted, of all or of some nodes; what is given may be shared: nobody may change it.
+
+        A node is named once for each of its tags, as the service does.
+        """
+        if among is None and self._principals is not None:
+            return self._principals
+        found = sorted(
+            text
+            for placed in reach.members.each(self.mask if among is None else self.mask & among)
+            for text in self.addresses_of(placed, reach) * max(len(placed.node.tags), 1)
+        )
+        if among is None:
+            self._principals = found
+        return found
 
     def addresses_of(self, placed: Placed, reach: Reach) -> list[str]:
         """A node's own addresses that this source names (a host alias of one family names one)."""
@@ -129,12 +145,11 @@ class Source:
         return self.everyone or any(one.overlaps(route) for selector in self.selectors for one in selector.spans)
 
 
-def _without_covered(words: dict[str, Span], networks: set[Span]) -> Iterator[str]:
-    """Leave out what lies within a greater network of the same source."""
-    wide = list(joined(networks))
-    starts = [(one.version, one.first) for one in wide]
+def _gathered(words: dict[str, Span], networks: list[Span]) -> Iterator[str]:
+    """Networks of one source as the service writes them: in the fewest ranges, without the hosts that lie in them."""
+    yield from (network.text for network in networks)
+    starts = [(one.version, one.first) for one in networks]
     for word, one in words.items():
         at = bisect_right(starts, (one.version, one.first)) - 1
-        near = at >= 0 and one.overlaps(wide[at])
-        if not near or not any(network.holds(one) for network in networks):
+        if at < 0 or not one.overlaps(networks[at]):
             yield word

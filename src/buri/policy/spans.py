@@ -39,6 +39,15 @@ class Span(NamedTuple):
         """Whether this is every address of its family: 0.0.0.0/0 or ::/0."""
         return self.last - self.first == (1 << _BITS[self.version]) - 1
 
+    @property
+    def text(self) -> str:
+        """The span in one word: an address, a CIDR, or a range when it is neither."""
+        if self.is_host:
+            return address_text(self.version, self.first)
+        size = self.last - self.first + 1
+        cidr = size & (size - 1) == 0 and self.first % size == 0
+        return literal_of("/" if cidr else "-", self)
+
     def cidrs(self) -> list[str]:
         """The span as the fewest CIDRs; a host as its bare address."""
         if self.is_host:

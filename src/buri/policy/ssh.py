@@ -12,7 +12,7 @@ from typing import Any
 from buri.policy.members import Mask, Members, Placed
 from buri.policy.model import SshRule
 from buri.policy.reach import Reach
-from buri.policy.selectors import NONROOT, SELF, TAGGED
+from buri.policy.selectors import NONROOT, SELF
 from buri.policy.sources import Source
 from buri.policy.sshdocument import localpart_domain
 
@@ -48,28 +48,37 @@ def touched(reach: Reach, sources: set[Source]) -> Mask:
 
 
 def _compile(rule: SshRule, placed: Placed, reach: Reach) -> Iterator[SshWire]:
-    members = reach.members
-    srcs = reach.source(rule.srcs, rule.posture).mask
-    domains = {domain for user in rule.users if (domain := localpart_domain(user))}
+    members, source = reach.members, reach.source(rule.srcs, rule.posture)
     common = _common_users(rule)
-    named = any(members.mask(dst) & placed.bit for dst in rule.dsts if dst.name != SELF)
-    own = 0 if placed.node.tags else members.of_user(placed.node.user_id) & srcs
+    domains = {domain.lower() for user in rule.users if (domain := localpart_domain(user))}
+    others = [dst for dst in rule.dsts if dst.name != SELF]
+    named = any(members.means(dst, placed) for dst in others)
+    owner = None if placed.node.tags else placed.node.user_id
+    if len(others) < len(rule.dsts) and owner is not None:
+        yield from _of_person(rule, owner, source, domains, members)
     if not domains:
         if named:
-            yield from _wire(rule, _principals(rule, reach), common)
-        elif own and any(dst.name == SELF for dst in rule.dsts):
-            yield from _wire(rule, _addresses(own, members), common)
+            yield from _wire(rule, source.principals(reach), common)
         return
-    # With localpart the service opens a person's own nodes to that person too, whatever the destination.
-    for user in sorted(members.users, key=lambda user: user.id):
-        theirs = members.of_user(user.id) & srcs
-        if theirs and (named or theirs & own):
-            addresses = _addresses(theirs, members)
-            yield from _wire(rule, addresses, common)
-            if user.domain in domains:
-                yield from _wire(rule, addresses, {user.localpart: user.localpart})
     if named:
-        yield from _wire(rule, _addresses(srcs & members.tagged, members), common)
+        for user in sorted(members.users, key=lambda user: user.id):
+            yield from _of_person(rule, user.id, source, domains, members)
+        yield from _wire(rule, source.principals(reach, members.tagged), common)
+    elif others and source.mask & placed.bit:
+        # With localpart the service opens a source's own nodes to that source too, whatever the destination.
+        if placed.node.tags:
+            yield from _wire(rule, list(placed.addresses), common)
+        elif owner is not None:
+            yield from _of_person(rule, owner, source, domains, members)
+
+
+def _of_person(rule: SshRule, user_id: int, source: Source, domains: set[str], members: Members) -> Iterator[SshWire]:
+    """Lets in one person's nodes, and with localpart under that person's own name too."""
+    addresses = _addresses(source.mask & members.of_user(user_id), members)
+    yield from _wire(rule, addresses, _common_users(rule))
+    for user in members.users if domains else ():
+        if user.id == user_id and user.domain.lower() in domains:
+            yield from _wire(rule, addresses, {user.localpart: user.localpart})
 
 
 def _common_users(rule: SshRule) -> dict[str, str]:
@@ -80,16 +89,6 @@ def _common_users(rule: SshRule) -> dict[str, str]:
         elif not localpart_domain(user):
             users[user] = user
     return users
-
-
-def _principals(rule: SshRule, reach: Reach) -> list[str]:
-    """Addresses of all sources. autogroup:tagged names a node once for each of its tags, as the service does."""
-    members, source = reach.members, reach.source(rule.srcs, rule.posture)
-    addresses = source.principals(reach)
-    if any(selector.name == TAGGED for selector in rule.srcs):
-        for placed in members.each(source.mask & members.tagged):
-            addresses = [*addresses, *(placed.addresses * (len(placed.node.tags) - 1))]
-    return addresses
 
 
 def _addresses(mask: Mask, members: Members) -> list[str]:

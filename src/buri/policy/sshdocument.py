@@ -9,7 +9,7 @@ from buri.policy.model import SshRule, SshTest
 from buri.policy.names import Names, UnknownNameError
 from buri.policy.problems import Faults
 from buri.policy.reader import Reader
-from buri.policy.selectors import DANGER_ALL, INTERNET, NONROOT, SELF, Kind, Selector
+from buri.policy.selectors import DANGER_ALL, INTERNET, MEMBER, NONROOT, SELF, TAGGED, Kind, Selector
 from buri.wire.hujson import Path
 
 MAX_CHECK_PERIOD_S = 168 * 3600.0
@@ -45,11 +45,16 @@ def rule(path: Path, item: Any, faults: Faults, names: Names, domains: frozenset
     if "" in environment:
         faults.add(reader.at("acceptenv"), "acceptEnv values cannot be empty")
     check = action == "check"
+    if not check and reader.has("checkperiod"):
+        faults.add(reader.at("checkperiod"), 'checkPeriod is only valid with action "check"')
+    dsts = _dsts(reader, names)
+    if fault := _pair_fault(srcs, dsts):
+        faults.add(reader.at("dst"), fault)
     return SshRule(
         path,
         check,
         srcs,
-        _dsts(reader, names),
+        dsts,
         tuple(users),
         check_period_s=_check_period(reader) if check else None,
         accept_env=tuple(environment),
@@ -65,11 +70,15 @@ def test(path: Path, item: Any, faults: Faults, names: Names) -> SshTest:
         at, dst = reader.at("dst", index), word.strip()
         if dst.startswith("tag:") and dst not in names.tags:
             faults.add(at, f'SSH tests dst contains unknown tag "{dst}"')
-        elif dst in (INTERNET, DANGER_ALL, "*") or "/" in dst:
+        elif dst in (INTERNET, DANGER_ALL, "*") or "/" in dst or _is_network(names.hosts.get(dst)):
             faults.add(at, f'SSH tests dst contains disallowed element "{dst}"')
         dsts.append(dst)
     accept, deny, check = (tuple(word.strip() for word in reader.words(name)) for name in ("accept", "deny", "check"))
     return SshTest(path, reader.text("src").strip(), tuple(dsts), accept, deny, check)
+
+
+def _is_network(host: Selector | None) -> bool:
+    return host is not None and not all(one.is_host for one in host.spans)
 
 
 def localpart_domain(user: str) -> str:
@@ -111,6 +120,27 @@ def _dsts(reader: Reader, names: Names) -> tuple[Selector, ...]:
             reader.faults.add(at, f'invalid dst "{word.strip()}"')
         dsts.append(selector)
     return tuple(dsts)
+
+
+def _pair_fault(srcs: tuple[Selector, ...], dsts: tuple[Selector, ...]) -> str | None:
+    """Why these sources may not reach these destinations by SSH: a person's nodes are for that person alone."""
+    tagged = any(src.kind is Kind.TAG or src.name == TAGGED for src in srcs)
+    for dst in dsts:
+        if tagged and dst.name == SELF:
+            return (
+                "autogroup:self destination requires source to contain only users or groups, "
+                "not tags or autogroup:tagged"
+            )
+        if tagged and dst.name == MEMBER:
+            return "tags in SSH source cannot access autogroup:member (user-owned devices)"
+        if dst.kind is Kind.USER and tagged:
+            return f"tags in SSH source cannot access user-owned devices ({dst.text})"
+        if dst.kind is Kind.USER and any(src.name != dst.name for src in srcs):
+            return (
+                f'user destination requires source to contain only that same user "{dst.text}"; '
+                "use autogroup:self instead for same-user SSH access"
+            )
+    return None
 
 
 def _foreign(domain: str) -> str:
