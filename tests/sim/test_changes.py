@@ -250,6 +250,27 @@ def test_a_path_that_grows_narrow_and_eats_fragments_is_left_for_the_relay_while
     assert not whole(pair.a)
 
 
+def test_nodes_that_do_not_know_each_others_make_leave_a_path_that_eats_long_packets_and_come_back() -> None:
+    pair = Pair(20)
+    pair.a.make_known = pair.b.make_known = False
+    pair.talk.stop()
+    pair.world.internet.mtu = 1300
+    pair.world.internet.drop_fragments = True
+    talk = Conversation(pair.a, pair.b, every_s=0.1, size_bytes=1240)
+    pair.world.timeline.run(20)
+    assert not direct(pair.a, pair.b)
+    start = pair.now
+    pair.world.timeline.run(60)
+    assert talk.longest_silence_s(start, pair.now - 1) < 0.5
+
+    pair.world.internet.drop_fragments = False
+    pair.wait_direct(15)
+    pair.world.internet.mtu = 1500
+    pair.world.timeline.run(FULL_SIZE_RETRY_S + 5)
+    assert whole(pair.a)
+    assert whole(pair.b)
+
+
 def test_without_a_relay_a_path_that_carries_only_small_packets_is_better_than_none() -> None:
     pair = Pair(18)
     pair.wait_direct(5)

@@ -172,6 +172,7 @@ PUBLIC_HOSTINFO = (
     "app_connector",
     "wire_ingress",
     "location",
+    "app",
 )
 # What of it a policy may ask: advertised routes, and what device postures look at.
 ROUTING_HOSTINFO = ("routable_ips", "os", "os_version", "ipn_version")

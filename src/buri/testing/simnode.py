@@ -74,6 +74,7 @@ class SimNode:
         self.relays = RelayManager(rng)
         self.netcheck = Netcheck(rng)
         self.own = OwnEndpoints()
+        self.make_known = True  # whether control tells peers that this is one of our nodes
         self._asleep = False
         self._timer: Timer | None = None
         self._pump_planned = False
@@ -142,6 +143,7 @@ class SimNode:
             endpoints=tuple(endpoint.address for endpoint in self.endpoints),
             home_region=self.relays.home,
             hard_nat=report.hard_nat if report is not None else None,
+            cuts=self.make_known,
         )
 
     def set_peers(self, peers: list[SimNode], infos: list[PeerPathInfo]) -> None:

@@ -29,11 +29,12 @@ from buri.machine.paths import limits
 from buri.machine.paths.asked import AskedPing, AskedPings, Way
 from buri.machine.paths.callmemaybe import CallMeMaybeGate
 from buri.machine.paths.candidates import Candidate, Candidates
-from buri.machine.paths.fullsize import PADDING_BYTES, TRIES, TRIES_IN_DOUBT, FullSizeProbe, Step
+from buri.machine.paths.fullsize import PADDING_BYTES
 from buri.machine.paths.link import DiscoLink
 from buri.machine.paths.pings import PingInFlight, PingsInFlight, Purpose, Size
 from buri.machine.paths.reasons import OwnNetwork, Search, why_searching
 from buri.machine.paths.scoring import PathQuality, is_better, is_private
+from buri.machine.paths.sizewatch import SizeWatch, Verdict
 from buri.machine.paths.values import LocalEndpoint, PathChosen, PathInfo, PeerPathInfo, PingDone
 from buri.wire import disco
 
@@ -59,9 +60,9 @@ class PeerPaths:
         self._relay_route: int | None = None  # a region it was heard through, nearer than its home
         self._relay_says_gone = False
         self._chosen: PathChosen | None = None
-        self._probe = FullSizeProbe()
+        self._sizes = SizeWatch(self._send_ping)
+        self._peer_probes_size = False
         self._heartbeat_sent_at = now
-        self._whole_sent_at: float | None = None  # a padded heartbeat that has no answer yet
         self._answers = limits.TokenBucket(limits.PINGS_ANSWERED)
         self._choose(now, "relay first")
 
@@ -81,6 +82,7 @@ class PeerPaths:
         if old.disco_key != info.disco_key:
             self._link.forget(old.disco_key)
             self._chosen = None  # the engine forgets such a peer as well: say its path whatever it is
+            self._peer_probes_size = False
             self.reset(now, "the peer's disco key changed", keep_best=False)
         fresh = [] if self._looked_at is None else self._looked_at.name(info.endpoints, self._best_address())
         if old.home_region != info.home_region:
@@ -106,7 +108,7 @@ class PeerPaths:
         self._repeat_at = self._doubt_at = None
         self._pings.clear()
         self._asked.try_again()
-        self._probe.stop()
+        self._sizes.forget()
         for candidate in self._looked_at or ():
             candidate.forget_measurements()
         if not keep_best:
@@ -124,7 +126,8 @@ class PeerPaths:
             return
         if error_number == errno.EMSGSIZE:
             if candidate.full_size is not False:
-                self._lose_whole(candidate, now, "packets are too long for the path")
+                self._sizes.narrowed(candidate, self._best, now)
+                self._choose(now, "packets are too long for the path")
             return
         candidate.latency_s = candidate.pong_at = None
         if candidate is self._best:
@@ -198,6 +201,7 @@ class PeerPaths:
             pong = disco.Pong(ping.txid, _relay_source(region))
             self._link.send_relay(pong, self.info.disco_key, self.info.key, region, now)
             return
+        self._peer_probes_size = self._peer_probes_size or ping.padding_bytes >= PADDING_BYTES
         known = self._candidates.get(source)
         if known is None or not self._should_avoid(known):
             self._link.send_udp(disco.Pong(ping.txid, source), self.info.disco_key, source)
@@ -244,7 +248,7 @@ class PeerPaths:
             self._doubt_at,
             self._pings.next_expiry(),
             self._asked.next_timeout(),
-            self._probe.next_timeout(),
+            self._sizes.next_timeout(),
         ]
         if self._chosen is not None and self._chosen.trusted:
             times.append(self._trusted_until)
@@ -265,7 +269,7 @@ class PeerPaths:
         self._handle_unanswered_heartbeat(now)
         if self._heartbeat_at is not None and now >= self._heartbeat_at:
             self._heartbeat(now)
-        self._continue_probe(now)
+        self._hear_verdict(self._sizes.handle_timeout(self._best, now), now)
         return unanswered
 
     # ---- what is known ----
@@ -359,11 +363,9 @@ class PeerPaths:
             return
         self._heartbeat_at = now + limits.HEARTBEAT_S
         if self._best is not None:
-            whole = self._best.full_size is True and self.is_trusted(now)
             self._heartbeat_sent_at = now
-            self._whole_sent_at = now if whole else None
-            self._send_ping(self._best.address, Purpose.HEARTBEAT, now, size=Size.WHOLE if whole else Size.SMALL)
-            self._retry_whole(self._best, now)
+            size = self._sizes.heartbeat_size(self._best, now, trusted=self.is_trusted(now))
+            self._send_ping(self._best.address, Purpose.HEARTBEAT, now, size=size)
             if self.is_trusted(now):
                 round_trips_s = limits.HEARTBEAT_DOUBT_ROUND_TRIPS * (self._best.latency_s or 0.0)
                 self._repeat_at = now + limits.HEARTBEAT_REPEAT_S
@@ -393,9 +395,8 @@ class PeerPaths:
 
     def _move_to(self, candidate: Candidate, now: float, reason: str) -> None:
         self._trust(candidate, now, reason)
-        self._probe.stop()
-        self._whole_sent_at = None
-        self._probe_size(candidate, now)
+        self._sizes.forget()
+        self._sizes.path_answered(candidate, None, now)
 
     def _trust(self, candidate: Candidate, now: float, reason: str) -> None:
         self._best = candidate
@@ -428,6 +429,8 @@ class PeerPaths:
         for candidate in candidates:
             if candidate.may_be_pinged(now):
                 self._send_ping(candidate.address, Purpose.DISCOVERY, now)
+                if candidate.unproven:
+                    self._sizes.try_unproven(candidate, now)
 
     def _send_ping(
         self,
@@ -459,98 +462,37 @@ class PeerPaths:
         candidate.pong_at = now
         if ping.purpose is not Purpose.SIZE:
             candidate.latency_s = latency_s
-        self._note_size(candidate, ping, now)
+        self._sizes.note_pong(candidate, ping, self._best, now)
         if candidate.unproven:
-            if ping.size is Size.SMALL:  # it lives; whether it carries has to be seen before anything goes there
-                for size in (Size.WHOLE, Size.CUT):
-                    self._send_ping(candidate.address, Purpose.SIZE, now, size=size)
             return
         best = self._best
         if candidate is best:
             self._trust(candidate, now, "answered")
-            self._probe_size(candidate, now)
-            if ping.size is Size.SMALL and self._whole_sent_at is not None and ping.sent_at > self._whole_sent_at:
-                self._whole_sent_at = None
-                self._start_probe(candidate, Size.WHOLE, now, tries=TRIES_IN_DOUBT)
+            self._sizes.path_answered(candidate, ping, now)
         elif best is None or not self.is_trusted(now) or self._beats(candidate, best):
             self._move_to(candidate, now, "answered first" if best is None else "a better address answered")
-
-    def _note_size(self, candidate: Candidate, ping: PingInFlight, now: float) -> None:
-        """What a padded ping's return tells of its address."""
-        if ping.size is Size.SMALL:
-            return
-        if ping.size is Size.WHOLE:
-            candidate.full_size, candidate.unproven = True, False
-        elif candidate.unproven:
-            candidate.full_size, candidate.unproven = False, False
-            candidate.judged_at = now
-        if candidate is self._best:
-            self._whole_sent_at = None
-        if candidate.address == self._probe.address:
-            self._probe.stop()
 
     def _beats(self, candidate: Candidate, best: Candidate) -> bool:
         if candidate.latency_s is None or best.latency_s is None:
             return False
         return is_better(PathQuality(candidate.address, candidate.latency_s), PathQuality(best.address, best.latency_s))
 
-    def _probe_size(self, candidate: Candidate, now: float) -> None:
-        if candidate.full_size is None and self._probe.address is None:
-            self._start_probe(candidate, Size.WHOLE, now)
-
-    def _start_probe(self, candidate: Candidate, stage: Size, now: float, tries: int = TRIES) -> None:
-        self._probe.start(candidate.address, stage, candidate.latency_s or 0.0, now, tries)
-        self._continue_probe(now)
-
-    def _retry_whole(self, best: Candidate, now: float) -> None:
-        """Full-size packets may pass again one day."""
-        if best.full_size is False and now - best.judged_at >= limits.FULL_SIZE_RETRY_S:
-            best.judged_at = now
-            self._send_ping(best.address, Purpose.SIZE, now, size=Size.WHOLE)
-
-    def _continue_probe(self, now: float) -> None:
-        """Do the probe's next step, while its address is still the path."""
-        address, best = self._probe.address, self._best
-        if best is None or address != best.address:
-            self._probe.stop()
+    def _hear_verdict(self, verdict: Verdict | None, now: float) -> None:
+        """The end of a probe of the address in use."""
+        best = self._best
+        if verdict is None or best is None:
             return
-        match self._probe.step(now):
-            case Step.PING:
-                self._send_ping(best.address, Purpose.SIZE, now, size=self._probe.stage)
-            case Step.SMALL_PING:
-                self._send_ping(best.address, Purpose.HEARTBEAT, now)
-            case Step.CONCLUDE:
-                self._conclude_probe(best, now)
-            case None:
-                pass
-
-    def _conclude_probe(self, best: Candidate, now: float) -> None:
-        small_passed = best.pong_at is not None and best.pong_at >= self._probe.small_sent_at
-        stage = self._probe.stage
-        self._probe.stop()
-        if not small_passed:
-            return
-        if stage is Size.WHOLE:
-            self._lose_whole(best, now, "full-size packets do not pass whole")
+        if verdict is Verdict.NOT_WHOLE:
+            self._sizes.narrowed(best, best, now)
         elif self._connected_region() is not None:
-            best.unproven = True
-            best.full_size = None
+            best.unproven, best.full_size = True, None
             self._best = None
-            self._choose(now, "full-size packets do not pass")
-
-    def _lose_whole(self, candidate: Candidate, now: float, reason: str) -> None:
-        """Full-size packets do not pass with DF: go without, and see whether that is enough."""
-        candidate.full_size = False
-        candidate.judged_at = now
-        self._whole_sent_at = None
-        self._choose(now, reason)
-        if candidate is self._best:
-            self._start_probe(candidate, Size.CUT, now)
+        self._choose(now, verdict.value)
 
     def _should_avoid(self, candidate: Candidate) -> bool:
         """Whether the peer does better by the relay than by this address, and will not see it by itself."""
         narrow = candidate.unproven or candidate.full_size is False
-        return narrow and not self.info.cuts and self._connected_region() is not None
+        return narrow and not (self.info.cuts or self._peer_probes_size) and self._connected_region() is not None
 
     def _expire_pings(self, now: float) -> None:
         for ping in self._pings.expired(now):

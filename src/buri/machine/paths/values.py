@@ -37,7 +37,7 @@ class PeerPathInfo(msgspec.Struct, frozen=True):
 
     `disco_key` zero: the peer cannot do disco (it stays on its relay). `home_region` 0: it has no relay.
     `hard_nat` is its NetInfo.MappingVariesByDestIP, None when unknown; it only words the reason in `PathInfo`.
-    `cuts` False: a node of another make, which keeps sending whole packets where only shorter ones pass.
+    `cuts` False: as far as is known a node of another make, which keeps sending whole packets where none pass.
     """
 
     key: NodePublic
