@@ -1,5 +1,6 @@
 //! A node without an interface, whose thread is the test's: what hostile datagrams do to it.
 
+use std::net::SocketAddr;
 use std::ops::Range;
 
 use zeroize::Zeroizing;
