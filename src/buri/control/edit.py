@@ -135,7 +135,7 @@ class Edit:
         self.changes.append(DERPMapChanged())
 
 
-def differing(old: NodeRecord, new: NodeRecord, now_s: float) -> Fields:
+def differing(old: NodeRecord, new: NodeRecord, now_s: float) -> int:
     """What peers (and the node itself) must be told when `old` becomes `new`."""
     fields = Fields.NONE
     for flag, names in _PATCHED:

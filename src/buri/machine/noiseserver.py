@@ -18,9 +18,12 @@ from buri.wire.noise import (
 
 
 class NoiseServer:
-    """One connection's; `ephemeral` must be fresh for each. After `accept`, `machine` and `version` are the client's."""
+    """One connection's; `ephemeral` must be fresh for each. After `accept`, `machine` and `version` are the client's.
 
-    def __init__(self, private: MachinePrivate, ephemeral: MachinePrivate) -> None:
+    `private` is the server's own key, made ready once for all connections.
+    """
+
+    def __init__(self, private: Agreement, ephemeral: MachinePrivate) -> None:
         self._private = private
         self._ephemeral = ephemeral
         self._reader = MessageReader()
@@ -32,7 +35,7 @@ class NoiseServer:
     def accept(self, initiation: bytes) -> bytes:
         """Take the client's first message, return our response; raises WireError."""
         self.version, body = parse_initiation(initiation)
-        private, ephemeral = Agreement(self._private), Agreement(self._ephemeral)
+        private, ephemeral = self._private, Agreement(self._ephemeral)
         state = Handshake(self.version, private.public)
         theirs = body[:KEY_BYTES]
         state.mix_hash(theirs)

@@ -10,7 +10,7 @@ from buri.core.errors import PeerError, StateError, WireError
 from buri.core.keys import MachinePrivate
 from buri.machine.noiseclient import NoiseClient
 from buri.machine.noiseserver import NoiseServer
-from buri.wire.noise import HEADER_BYTES, MAX_PLAINTEXT_BYTES, RECORD
+from buri.wire.noise import HEADER_BYTES, MAX_PLAINTEXT_BYTES, RECORD, Agreement
 
 
 def key(byte: int) -> MachinePrivate:
@@ -18,7 +18,7 @@ def key(byte: int) -> MachinePrivate:
 
 
 def pair() -> tuple[NoiseClient, NoiseServer]:
-    server = NoiseServer(key(1), key(2))
+    server = NoiseServer(Agreement(key(1)), key(2))
     client = NoiseClient(key(3), key(1).public(), 130, key(4))
     client.receive(server.accept(client.initiation()))
     return client, server
@@ -65,22 +65,22 @@ def test_a_replayed_record_is_refused() -> None:
 def test_an_initiation_for_another_server_is_refused() -> None:
     client = NoiseClient(key(3), key(9).public(), 130, key(4))
     with pytest.raises(WireError):
-        NoiseServer(key(1), key(2)).accept(client.initiation())
+        NoiseServer(Agreement(key(1)), key(2)).accept(client.initiation())
 
 
 def test_an_altered_version_is_refused() -> None:
     initiation = bytearray(NoiseClient(key(3), key(1).public(), 130, key(4)).initiation())
     initiation[1] ^= 1
     with pytest.raises(WireError):
-        NoiseServer(key(1), key(2)).accept(bytes(initiation))
+        NoiseServer(Agreement(key(1)), key(2)).accept(bytes(initiation))
 
 
 @given(st.binary(max_size=200))
 def test_garbage_for_an_initiation_is_a_peers_fault(data: bytes) -> None:
     with pytest.raises(PeerError):
-        NoiseServer(key(1), key(2)).accept(data)
+        NoiseServer(Agreement(key(1)), key(2)).accept(data)
 
 
 def test_nothing_can_be_sealed_before_the_handshake() -> None:
     with pytest.raises(StateError):
-        NoiseServer(key(1), key(2)).seal(b"too early")
+        NoiseServer(Agreement(key(1)), key(2)).seal(b"too early")

@@ -103,7 +103,7 @@ def filters_whole(filters: Mapping[str, bytes]) -> bytes:
     return b"{" + b",".join((b'"*":null', *named)) + b"}"
 
 
-def patch_json(node: NodeRecord, fields: Fields) -> bytes:
+def patch_json(node: NodeRecord, fields: int) -> bytes:
     """The narrowest word on a known peer."""
     patch = PeerChange(node_id=node.id)
     if fields & Fields.ENDPOINTS:

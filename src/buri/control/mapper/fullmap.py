@@ -43,6 +43,7 @@ class FullMaps:
         self.sees = sees
         self.shared = shared
         self._peers: dict[int, dict[tuple[PeerRoutes, bool], bytes]] = {}
+        self._patches: dict[int, dict[int, bytes]] = {}
         self._chunks: dict[int, dict[tuple[_Routes, bool], _Piece]] = {}
         self._members: dict[int, tuple[tuple[int, ...], int]] = {}
         self._common: dict[bool, _Piece] = {}
@@ -66,6 +67,7 @@ class FullMaps:
 
     def _forget_node(self, node_id: int) -> None:
         self._peers.pop(node_id, None)
+        self._patches.pop(node_id, None)
         self._chunks.pop(node_id // CHUNK, None)
 
     def peer(self, snapshot: Snapshot, node: NodeRecord, sight: Sight, now_s: float) -> bytes:
@@ -76,6 +78,14 @@ class FullMaps:
         if text is None:
             view = self.sees.peer_view(node.id, usable, ipv4=sight.ipv4)
             text = forms[usable, sight.ipv4] = encode.peer_json(node, snapshot.base_domain, now_s, view)
+        return text
+
+    def patch(self, node: NodeRecord, fields: int) -> bytes:
+        """The narrowest word on a known peer, encoded once for all who are told the same of it."""
+        forms = self._patches.setdefault(node.id, {})
+        text = forms.get(fields)
+        if text is None:
+            text = forms[fields] = encode.patch_json(node, fields)
         return text
 
     def message(self, snapshot: Snapshot, viewer: NodeRecord, sight: Sight, now_s: float) -> bytes:

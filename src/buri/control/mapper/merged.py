@@ -25,7 +25,7 @@ class Entry(msgspec.Struct, frozen=True):
 
     node_id: int = 0
     user_id: int = 0
-    fields: Fields = Fields.NONE
+    fields: int = Fields.NONE
     derp_map: bool = False
     came: Mask = 0
     went: Mask = 0
@@ -54,7 +54,7 @@ class Merged(msgspec.Struct):
     left, by their id, with the place they had.
     """
 
-    nodes: dict[int, Fields] = msgspec.field(default_factory=dict)
+    nodes: dict[int, int] = msgspec.field(default_factory=dict)
     users: set[int] = msgspec.field(default_factory=set)
     derp_map: bool = False
     moved: Mask = 0

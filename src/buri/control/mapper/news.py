@@ -94,7 +94,7 @@ class News:
                     if fields & Fields.OWNER:
                         owners.add(encode.owner_id(node))
                 elif fields & Fields.PATCHES and node_id not in whole:
-                    patches.append(encode.patch_json(node, fields))
+                    patches.append(self._full_maps.patch(node, fields))
         removed = sees.ids(gone)
         removed += [i for i, place in merged.left.items() if place & told.peers and not sees.bit(i) & sight.peers]
         return self._members(removed, whole, patches, owners, sight)

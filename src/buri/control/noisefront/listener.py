@@ -17,6 +17,7 @@ from buri.core.bindfault import bind_fault
 from buri.core.errors import SystemFault
 from buri.core.keys import MachinePrivate
 from buri.machine.noiseserver import NoiseServer
+from buri.wire.noise import Agreement
 
 BACKLOG = 4096
 
@@ -27,7 +28,7 @@ class NoiseFront:
     def __init__(
         self, key: MachinePrivate, pages: Handler, machine: MachineHandler, entropy: Callable[[int], bytes] = os.urandom
     ) -> None:
-        self._key = key
+        self._key = Agreement(key)
         self._pages = pages
         self._machine = machine
         self._entropy = entropy

@@ -25,6 +25,7 @@ from buri.machine.noiseserver import NoiseServer
 
 MAX_BODY_BYTES = 1 << 20
 MAX_STREAMS = 32
+MAX_GATHERED_BYTES = 64 << 10  # frames that leave in one system call
 IDLE_TIMEOUT_S = 120.0  # anybody may open a session: one without a whole request ends
 _log = logging.getLogger(__name__)
 
@@ -40,11 +41,13 @@ class Reply:
     async def send(self, response: Response) -> None:
         """The whole answer."""
         self.begin(response.status, response.content_type)
-        await self.write(response.body)
-        await self.finish()
+        if response.body:
+            await self._tunnel.write(self._stream_id, response.body, last=True)
+        else:
+            await self.finish()
 
     def begin(self, status: int = 200, content_type: str = JSON) -> None:
-        """The head of an answer whose chunks follow."""
+        """The head of an answer whose chunks follow; it goes out with the first."""
         self.begun = True
         self._tunnel.send_head(self._stream_id, [(":status", str(status)), ("content-type", content_type)])
 
@@ -247,26 +250,30 @@ class Tunnel(asyncio.Protocol):
     def send_head(self, stream_id: int, headers: list[tuple[str, str]]) -> None:
         self._alive(stream_id)
         self._h2.send_headers(stream_id, headers)
-        self._flush()
 
     def end_stream(self, stream_id: int) -> None:
         if stream_id in self._streams and self._transport is not None:
             self._h2.end_stream(stream_id)
             self._flush()
 
-    async def write(self, stream_id: int, data: bytes) -> None:
+    async def write(self, stream_id: int, data: bytes, *, last: bool = False) -> None:
         view = memoryview(data)
+        gathered_bytes = 0
         while view:
             await self._drained.wait()
             stream = self._alive(stream_id)
             room = min(self._h2.local_flow_control_window(stream_id), self._h2.max_outbound_frame_size, len(view))
             if room <= 0:
+                self._flush()
                 stream.writable.clear()
                 await stream.writable.wait()
                 continue
-            self._h2.send_data(stream_id, bytes(view[:room]))
+            self._h2.send_data(stream_id, bytes(view[:room]), end_stream=last and room == len(view))
             view = view[room:]
-            self._flush()
+            gathered_bytes += room
+            if not view or gathered_bytes >= MAX_GATHERED_BYTES:
+                self._flush()
+                gathered_bytes = 0
 
     def _alive(self, stream_id: int) -> _Stream:
         stream = self._streams.get(stream_id)

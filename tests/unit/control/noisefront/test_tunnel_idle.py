@@ -12,6 +12,7 @@ from buri.control.noisefront.tunnel import Reply, Tunnel
 from buri.core.keys import MachinePrivate, MachinePublic
 from buri.machine.noiseclient import NoiseClient
 from buri.machine.noiseserver import NoiseServer
+from buri.wire.noise import Agreement
 
 
 class Wire(asyncio.Transport):
@@ -42,7 +43,7 @@ def test_a_session_without_a_request_ends(monkeypatch: pytest.MonkeyPatch) -> No
 
     async def run() -> None:
         keys = [MachinePrivate.from_entropy(bytes([number]) * 32) for number in range(1, 5)]
-        noise = NoiseServer(keys[0], keys[1])
+        noise = NoiseServer(Agreement(keys[0]), keys[1])
         noise.accept(NoiseClient(keys[2], keys[0].public(), 130, keys[3]).initiation())
         ended: list[Tunnel] = []
         tunnel = Tunnel(noise, nobody, "peer", ended.append)
