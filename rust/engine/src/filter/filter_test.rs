@@ -1,6 +1,8 @@
 //! The filter, one sentence a case.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use proptest::prelude::*;
 
 use super::*;
 
@@ -192,4 +194,82 @@ fn what_is_cut_short_is_no_packet() {
         assert_eq!(Headers::parse(&whole[..len]), None, "{len} bytes");
     }
     assert_eq!(Headers::parse(&[0x00; 40]), None);
+}
+
+/// A few addresses of each family, with networks and neighbours among them.
+fn some_range() -> impl Strategy<Value = IpRange> {
+    (any::<bool>(), 0u8..40, 0u8..=8).prop_map(|(ipv6, last, host)| {
+        let (address, bits): (IpAddr, u8) = if ipv6 {
+            (Ipv6Addr::from(0xfd7a << 112 | u128::from(last)).into(), 128 - host)
+        } else {
+            (Ipv4Addr::from(0x6440_0000 + u32::from(last)).into(), 32 - host)
+        };
+        IpRange::from_prefix(address, bits).expect("fits")
+    })
+}
+
+fn some_rule() -> impl Strategy<Value = Rule> {
+    let ports = (0u16..30, 0u16..30).prop_map(|(one, other)| (one.min(other), one.max(other)));
+    let ports = prop_oneof![4 => ports, 1 => Just((0u16, 65535u16)), 1 => Just((9u16, 3u16))];
+    (
+        prop::collection::vec(some_range(), 0..4),
+        prop::collection::vec(some_range(), 0..4),
+        prop::collection::vec(ports, 0..3),
+        prop::collection::vec(prop::sample::select(vec![TCP, UDP, ICMP, ICMPV6, 47, 200]), 0..4),
+    )
+        .prop_map(|(sources, destinations, ports, protocols)| Rule { sources, destinations, ports, protocols })
+}
+
+fn holds(ranges: &[IpRange], ipv6: bool, number: Number) -> bool {
+    ranges.iter().any(|one| one.ipv6 == ipv6 && one.first <= number && number <= one.last)
+}
+
+/// What a rule says of a new flow, word by word.
+fn accepts(rule: &Rule, headers: &Headers) -> bool {
+    let joined = holds(&rule.sources, headers.ipv6, headers.source)
+        && holds(&rule.destinations, headers.ipv6, headers.destination);
+    let port = headers.destination_port;
+    joined
+        && match headers.protocol {
+            ICMP | ICMPV6 => true,
+            TCP | UDP => {
+                rule.protocols.contains(&headers.protocol)
+                    && rule.ports.iter().any(|&(first, last)| first <= port && port <= last)
+            }
+            _ => {
+                // Ranges of a rule may add up to every port, but these here do so only by one that is all of them.
+                rule.protocols.contains(&headers.protocol) && rule.ports.contains(&(0, 65535))
+            }
+        }
+}
+
+proptest! {
+    #[test]
+    fn the_compiled_table_says_what_its_rules_say(
+        rules in prop::collection::vec(some_rule(), 0..200),
+        flows in prop::collection::vec((0u8..60, 0u8..60, 0usize..5, 0u16..40, any::<bool>()), 1..100),
+    ) {
+        let mut filter = Filter::default();
+        filter.replace(&[range("0.0.0.0/0"), range("::/0")], &rules, false);
+        for (from, to, protocol, port, ipv6) in flows {
+            let ping = if ipv6 { ICMPV6 } else { ICMP };
+            let protocol = [TCP, UDP, ping, 47, 200][protocol];
+            let (base, echo) = if ipv6 { (0xfd7a << 112, 128) } else { (0x6440_0000, 8) };
+            let headers = Headers {
+                ipv6,
+                part: Part::First,
+                fragment: false,
+                protocol,
+                source: base + Number::from(from),
+                destination: base + Number::from(to),
+                source_port: 1,
+                destination_port: if matches!(protocol, TCP | UDP) { port } else { 0 },
+                detail: match protocol { TCP => TCP_SYN, ICMP | ICMPV6 => echo, _ => 0 },
+                upper: 40,
+                len: 60,
+            };
+            let expected = rules.iter().any(|rule| accepts(rule, &headers));
+            prop_assert_eq!(filter.inbound(&headers).is_ok(), expected, "{:?}", headers);
+        }
+    }
 }

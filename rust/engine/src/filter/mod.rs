@@ -2,6 +2,7 @@
 //!
 //! Outbound packets are never refused; those of UDP and SCTP are remembered, so that their answers pass. Only new flows need a rule.
 
+mod axis;
 mod flows;
 pub mod headers;
 mod rules;

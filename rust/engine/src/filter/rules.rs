@@ -1,7 +1,9 @@
 //! Rules compiled for look-up: every set of addresses becomes sorted, disjoint ranges, searched by bisection.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
+use super::axis::{flip, meet, Axis, Set};
 use super::headers::{Headers, Number};
 
 /// An IP prefix.
@@ -54,6 +56,15 @@ impl Ranges {
         Ranges(merged)
     }
 
+    fn of_family(ranges: &[IpRange], ipv6: bool) -> Ranges {
+        Ranges::new(ranges.iter().filter(|one| one.ipv6 == ipv6).map(|one| (one.first, one.last)).collect())
+    }
+
+    fn of_ports(rule: &Rule) -> Ranges {
+        let ports = rule.ports.iter().map(|&(first, last)| (Number::from(first), Number::from(last)));
+        Ranges::new(ports.filter(|(first, last)| first <= last).collect())
+    }
+
     #[inline]
     fn contains(&self, number: Number) -> bool {
         let after = self.0.partition_point(|&(first, _)| first <= number);
@@ -70,10 +81,7 @@ struct Addresses {
 
 impl Addresses {
     fn new(ranges: &[IpRange]) -> Addresses {
-        let of = |ipv6: bool| {
-            Ranges::new(ranges.iter().filter(|one| one.ipv6 == ipv6).map(|one| (one.first, one.last)).collect())
-        };
-        Addresses { ipv4: of(false), ipv6: of(true) }
+        Addresses { ipv4: Ranges::of_family(ranges, false), ipv6: Ranges::of_family(ranges, true) }
     }
 
     #[inline]
@@ -86,48 +94,50 @@ impl Addresses {
     }
 }
 
-struct CompiledRule {
-    sources: Addresses,
-    destinations: Addresses,
-    ports: Ranges,
-    protocols: [u64; 4],
-}
-
-impl CompiledRule {
-    fn joins(&self, headers: &Headers) -> bool {
-        self.destinations.contains(headers.ipv6, headers.destination)
-            && self.sources.contains(headers.ipv6, headers.source)
-    }
-
-    fn speaks(&self, protocol: u8) -> bool {
-        self.protocols[usize::from(protocol >> 6)] >> (protocol & 63) & 1 == 1
-    }
-}
-
+/// All rules, by everything that a packet is judged by: what it costs hardly grows with their number.
 pub struct Compiled {
     local: Addresses,
-    rules: Vec<CompiledRule>,
+    sources: [Axis; 2],
+    destinations: [Axis; 2],
+    ports: Axis,
+    /// Rules for each protocol that any rule names, and those of them that open every port.
+    protocols: Vec<(u8, Vec<u64>, Vec<u64>)>,
 }
 
 impl Compiled {
     pub fn new(local: &[IpRange], rules: &[Rule]) -> Compiled {
-        let rules = rules
-            .iter()
-            .map(|rule| {
-                let mut protocols = [0u64; 4];
-                for protocol in &rule.protocols {
-                    protocols[usize::from(protocol >> 6)] |= 1 << (protocol & 63);
+        let addresses = |side: fn(&Rule) -> &[IpRange], ipv6: bool| {
+            let ranges = rules.iter().enumerate().flat_map(move |(number, rule)| {
+                let ranges = Ranges::of_family(side(rule), ipv6).0;
+                ranges.into_iter().map(move |(first, last)| (number, first, last))
+            });
+            Axis::new(rules.len(), ranges)
+        };
+        let ports: Vec<Ranges> = rules.iter().map(Ranges::of_ports).collect();
+        let mut protocols: BTreeMap<u8, (Vec<u64>, Vec<u64>)> = BTreeMap::new();
+        for (number, rule) in rules.iter().enumerate() {
+            let named: BTreeSet<u8> = rule.protocols.iter().copied().collect();
+            for protocol in named {
+                let empty = || vec![0; rules.len().div_ceil(64)];
+                let (any, whole) = protocols.entry(protocol).or_insert_with(|| (empty(), empty()));
+                flip(any, number);
+                if ports[number].0.as_slice() == [(0, 0xffff)] {
+                    flip(whole, number);
                 }
-                let ports = rule.ports.iter().map(|&(first, last)| (Number::from(first), Number::from(last)));
-                CompiledRule {
-                    sources: Addresses::new(&rule.sources),
-                    destinations: Addresses::new(&rule.destinations),
-                    ports: Ranges::new(ports.filter(|(first, last)| first <= last).collect()),
-                    protocols,
-                }
-            })
-            .collect();
-        Compiled { local: Addresses::new(local), rules }
+            }
+        }
+        Compiled {
+            local: Addresses::new(local),
+            sources: [false, true].map(|ipv6| addresses(|rule| &rule.sources, ipv6)),
+            destinations: [false, true].map(|ipv6| addresses(|rule| &rule.destinations, ipv6)),
+            ports: Axis::new(
+                rules.len(),
+                ports.iter().enumerate().flat_map(|(number, ranges)| {
+                    ranges.0.iter().map(move |&(first, last)| (number, first, last))
+                }),
+            ),
+            protocols: protocols.into_iter().map(|(protocol, (any, whole))| (protocol, any, whole)).collect(),
+        }
     }
 
     pub fn is_local(&self, ipv6: bool, destination: Number) -> bool {
@@ -136,22 +146,31 @@ impl Compiled {
 
     /// A rule for this protocol and destination port.
     pub fn port(&self, headers: &Headers) -> bool {
-        self.rules.iter().any(|rule| {
-            rule.speaks(headers.protocol)
-                && rule.ports.contains(Number::from(headers.destination_port))
-                && rule.joins(headers)
-        })
+        let [sources, destinations] = self.ends(headers);
+        let ports = self.ports.rules(Number::from(headers.destination_port));
+        self.protocol(headers.protocol).is_some_and(|(any, _)| meet([sources, destinations, ports, any]))
     }
 
     /// A rule for any port of that host, whatever the protocol: then it may be pinged.
     pub fn any_port(&self, headers: &Headers) -> bool {
-        self.rules.iter().any(|rule| rule.joins(headers))
+        meet(self.ends(headers))
     }
 
     /// A rule for this protocol that opens every port: protocols without ports need one.
     pub fn all_ports(&self, headers: &Headers) -> bool {
-        self.rules.iter().any(|rule| {
-            rule.speaks(headers.protocol) && rule.ports.0.as_slice() == [(0, 0xffff)] && rule.joins(headers)
-        })
+        let [sources, destinations] = self.ends(headers);
+        self.protocol(headers.protocol).is_some_and(|(_, whole)| meet([sources, destinations, whole]))
+    }
+
+    #[inline]
+    fn ends(&self, headers: &Headers) -> [&Set; 2] {
+        let family = usize::from(headers.ipv6);
+        [self.sources[family].rules(headers.source), self.destinations[family].rules(headers.destination)]
+    }
+
+    #[inline]
+    fn protocol(&self, protocol: u8) -> Option<(&Set, &Set)> {
+        let (_, any, whole) = self.protocols.iter().find(|(number, _, _)| *number == protocol)?;
+        Some((any, whole))
     }
 }
