@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import getpass
 import os
 import sys
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
@@ -13,7 +15,7 @@ import click
 
 from buri.cli.admin_client import Refused, client, print_json
 from buri.cli.admin_format import print_table, short_time
-from buri.core.errors import ConfigError, StateError
+from buri.core.errors import BuriError, ConfigError, StateError
 from buri.wire import adminapi
 
 T = TypeVar("T")
@@ -176,8 +178,9 @@ def edit(context: click.Context, yes: bool) -> None:
             pairs = server.ask(adminapi.DiffPolicy(text=text), list[adminapi.PairRow])
         except Refused as refusal:
             _print_faults("policy", refusal)
-            if not click.confirm("Edit again?", default=True, err=True):
-                raise
+            with _keeping(text):
+                if not click.confirm("Edit again?", default=True, err=True):
+                    raise
             continue
         _print_pairs(pairs)
         if yes or click.confirm("Put it in force?", default=True):
@@ -185,8 +188,21 @@ def edit(context: click.Context, yes: bool) -> None:
         if not click.confirm("Edit again?", default=False):
             click.echo("The old policy stays.")
             return
-    row = server.ask(adminapi.SetPolicy(text=text, author=_author(), if_match=old.etag), adminapi.PolicyText)
+    with _keeping(text):
+        row = server.ask(adminapi.SetPolicy(text=text, author=_author(), if_match=old.etag), adminapi.PolicyText)
     click.echo(f"Policy {row.version} is in force.")
+
+
+@contextlib.contextmanager
+def _keeping(text: str) -> Iterator[None]:
+    """Leave the text in a file when the block ends in an error: somebody typed it."""
+    try:
+        yield
+    except (BuriError, click.Abort):
+        with tempfile.NamedTemporaryFile("w", prefix="policy-", suffix=".hujson", delete=False) as file:
+            file.write(text)
+        click.echo(f"Your text is kept in {file.name}.", err=True)
+        raise
 
 
 def _asked(name: str, ask: Callable[[], T]) -> T:
