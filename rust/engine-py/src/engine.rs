@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use buri_engine::filter::{IpRange, Rule};
+use buri_engine::filter::{IpRange, Rule, Table};
 use buri_engine::routes::Prefix;
 use buri_engine::shell::{self, Config, Event, Key, Offloads, Order, PeerSpec, RelaySpec};
 use pyo3::exceptions::PyValueError;
@@ -143,11 +143,11 @@ fn read_order(order: &Bound<'_, PyTuple>) -> PyResult<Order> {
             relay: item(order, 3)?,
             gso: item(order, 4)?,
         },
-        "set_filter" => Order::SetFilter {
-            local: ranges(&item::<Vec<PlainPrefix>>(order, 1)?)?,
-            rules: item::<Vec<PlainRule>>(order, 2)?.into_iter().map(rule).collect::<PyResult<_>>()?,
-            shields_up: item(order, 3)?,
-        },
+        "set_filter" => {
+            let local = ranges(&item::<Vec<PlainPrefix>>(order, 1)?)?;
+            let rules: Vec<Rule> = item::<Vec<PlainRule>>(order, 2)?.into_iter().map(rule).collect::<PyResult<_>>()?;
+            Order::SetFilter { table: Box::new(Table::new(&local, &rules)), shields_up: item(order, 3)? }
+        }
         "connect_relay" => Order::ConnectRelay(RelaySpec {
             region: item(order, 1)?,
             addresses: item::<Vec<Vec<u8>>>(order, 2)?.iter().map(|one| address(one)).collect::<PyResult<_>>()?,

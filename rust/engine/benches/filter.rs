@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::time::Instant;
 
 use buri_engine::filter::headers::{Headers, Part, TCP};
-use buri_engine::filter::{Filter, IpRange, Rule};
+use buri_engine::filter::{Filter, IpRange, Rule, Table};
 
 const PACKETS: u32 = 200_000;
 
@@ -57,7 +57,7 @@ fn main() {
         let local: Vec<IpRange> = (0..50).map(host).collect();
         let mut filter = Filter::default();
         let begun = Instant::now();
-        filter.replace(&local, &table, false);
+        filter.replace(Table::new(&local, &table), false);
         let compile = begun.elapsed();
         let mut state = 11;
         let packets: Vec<Headers> = (0..PACKETS)

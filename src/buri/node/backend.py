@@ -23,6 +23,7 @@ from buri.node.notices import (
     PrefsChanged,
     StateChanged,
 )
+from buri.node.peercaps import peer_capabilities
 from buri.node.pingback import INNER_PINGS, ping_inside, ping_peer
 from buri.node.reconciler import addresses_of
 from buri.wire.localapi import (
@@ -191,7 +192,15 @@ class AgentBackend:
         node = statusview.find_node(netmap, query) if netmap is not None else None
         if netmap is None or node is None:
             return None
-        return WhoIsResponse(node=node, user_profile=statusview.user_of(netmap, node), cap_map=node.cap_map)
+        addresses = addresses_of(node)
+        asked = statusview.asked_address(query)
+        source = asked if asked is not None else next(iter(addresses), None)
+        granted = (
+            peer_capabilities(netmap.filter_rules(), source, addresses_of(netmap.self_node))
+            if source is not None
+            else {}
+        )
+        return WhoIsResponse(node=node, user_profile=statusview.user_of(netmap, node), cap_map=granted or None)
 
     async def derp_map(self) -> DERPMap | None:
         """The relays known now."""

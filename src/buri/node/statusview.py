@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from ipaddress import ip_address
 
+from buri.core.addresses import IPAddress
 from buri.core.keys import NodePublic
 from buri.engine import port
 from buri.machine.mapdelta import Netmap
@@ -170,11 +171,16 @@ def find_node(netmap: Netmap, text: str) -> Node | None:
     nodes = (netmap.self_node, *netmap.peers.values())
     if text.startswith("nodekey:"):
         return next((node for node in nodes if node.key == text), None)
+    address = asked_address(text)
+    return None if address is None else next((node for node in nodes if address in addresses_of(node)), None)
+
+
+def asked_address(text: str) -> IPAddress | None:
+    """The address in "IP" or "IP:PORT"; None when there is none."""
     try:
-        address = ip_address(text)
+        return ip_address(text)
     except ValueError:
         try:
-            address = ip_address(text.rpartition(":")[0].strip("[]"))
+            return ip_address(text.rpartition(":")[0].strip("[]"))
         except ValueError:
             return None
-    return next((node for node in nodes if address in addresses_of(node)), None)

@@ -25,17 +25,13 @@ pub fn flip(set: &mut Set, rule: usize) {
 }
 
 /// Sets kept once each, back to back.
+#[derive(Default)]
 struct Pool {
-    words: usize,
     bits: Vec<u64>,
     known: HashMap<Box<Set>, u32, RandomState>,
 }
 
 impl Pool {
-    fn new(words: usize) -> Pool {
-        Pool { words, bits: Vec::new(), known: HashMap::default() }
-    }
-
     fn keep(&mut self, set: &Set) -> u32 {
         if let Some(&number) = self.known.get(set) {
             return number;
@@ -70,7 +66,7 @@ impl Axis {
             }
         }
         bounds.sort_unstable();
-        let mut pool = Pool::new(words);
+        let mut pool = Pool::default();
         let mut now = vec![0u64; words];
         let (mut starts, mut sets) = (Vec::new(), Vec::new());
         if bounds.first().is_none_or(|&(at, _)| at > 0) {

@@ -47,7 +47,7 @@ fn headers(source: &str, destination: &str, protocol: u8, ports: (u16, u16), det
 /// We are 100.64.0.1 and fd7a::1 and serve 10.0.0.0/8; 100.64.0.2 may reach SSH and DNS, fd7a::2 anything.
 fn filter(shields_up: bool) -> Filter {
     let mut filter = Filter::default();
-    filter.replace(
+    let table = Table::new(
         &[range("100.64.0.1/32"), range("fd7a::1/128"), range("10.0.0.0/8")],
         &[
             Rule {
@@ -63,8 +63,8 @@ fn filter(shields_up: bool) -> Filter {
                 protocols: vec![TCP, UDP, ICMPV6, 47],
             },
         ],
-        shields_up,
     );
+    filter.replace(table, shields_up);
     filter
 }
 
@@ -157,7 +157,7 @@ fn nothing_passes_before_a_table_comes_and_a_new_table_counts_at_once() {
     let mut filter = Filter::default();
     let syn = headers(FRIEND, ME, TCP, (5, 22), TCP_SYN);
     assert_eq!(filter.inbound(&syn), Err(Refusal::NotLocal));
-    filter.replace(&[range("100.64.0.1/32")], &[], false);
+    filter.replace(Table::new(&[range("100.64.0.1/32")], &[]), false);
     assert_eq!(filter.inbound(&syn), Err(Refusal::NoRule));
 }
 
@@ -250,7 +250,7 @@ proptest! {
         flows in prop::collection::vec((0u8..60, 0u8..60, 0usize..5, 0u16..40, any::<bool>()), 1..100),
     ) {
         let mut filter = Filter::default();
-        filter.replace(&[range("0.0.0.0/0"), range("::/0")], &rules, false);
+        filter.replace(Table::new(&[range("0.0.0.0/0"), range("::/0")], &rules), false);
         for (from, to, protocol, port, ipv6) in flows {
             let ping = if ipv6 { ICMPV6 } else { ICMP };
             let protocol = [TCP, UDP, ping, 47, 200][protocol];

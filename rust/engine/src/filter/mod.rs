@@ -8,11 +8,10 @@ pub mod headers;
 mod rules;
 
 pub use headers::Headers;
-pub use rules::{IpRange, Rule};
+pub use rules::{IpRange, Rule, Table};
 
 use flows::{Flow, FlowCache};
 use headers::{Number, Part, ICMP, ICMPV6, SCTP, TCP, TSMP, UDP};
-use rules::Compiled;
 
 const TCP_SYN: u8 = 0x02;
 const TCP_ACK: u8 = 0x10;
@@ -31,25 +30,19 @@ pub enum Refusal {
     NoRule,
 }
 
-/// The filter with its memory of outgoing flows.
+/// The filter with its memory of outgoing flows. Until a table comes, nothing passes.
+#[derive(Default)]
 pub struct Filter {
-    compiled: Compiled,
+    table: Table,
     shields_up: bool,
     flows: FlowCache,
     last: Option<(Headers, Result<(), Refusal>)>,
 }
 
-impl Default for Filter {
-    /// Until a table comes, nothing passes.
-    fn default() -> Filter {
-        Filter { compiled: Compiled::new(&[], &[]), shields_up: false, flows: FlowCache::default(), last: None }
-    }
-}
-
 impl Filter {
     /// Replace the table. Flows we began stay known.
-    pub fn replace(&mut self, local: &[IpRange], rules: &[Rule], shields_up: bool) {
-        self.compiled = Compiled::new(local, rules);
+    pub fn replace(&mut self, table: Table, shields_up: bool) {
+        self.table = table;
         self.shields_up = shields_up;
         self.last = None;
     }
@@ -90,7 +83,7 @@ impl Filter {
         if never_carried(headers.ipv6, headers.destination) {
             return Err(Refusal::Scope);
         }
-        if !self.compiled.is_local(headers.ipv6, headers.destination) {
+        if !self.table.is_local(headers.ipv6, headers.destination) {
             return Err(Refusal::NotLocal);
         }
         // Later fragments have no ports; without the first, which is judged, they are worthless.
@@ -104,10 +97,10 @@ impl Filter {
             TSMP => true,
             UDP | SCTP if self.flows.answers(&Flow::of(headers)) => true,
             _ if self.shields_up => false,
-            ICMP if !headers.ipv6 => self.compiled.any_port(headers),
-            ICMPV6 if headers.ipv6 => self.compiled.any_port(headers),
-            TCP | UDP | SCTP => self.compiled.port(headers),
-            _ => self.compiled.all_ports(headers),
+            ICMP if !headers.ipv6 => self.table.any_port(headers),
+            ICMPV6 if headers.ipv6 => self.table.any_port(headers),
+            TCP | UDP | SCTP => self.table.port(headers),
+            _ => self.table.all_ports(headers),
         };
         if allowed {
             Ok(())

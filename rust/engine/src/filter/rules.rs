@@ -95,7 +95,10 @@ impl Addresses {
 }
 
 /// All rules, by everything that a packet is judged by: what it costs hardly grows with their number.
-pub struct Compiled {
+///
+/// To make one takes a while when there are thousands; so whoever gives the order makes it, not the thread of the packets.
+#[derive(Default)]
+pub struct Table {
     local: Addresses,
     sources: [Axis; 2],
     destinations: [Axis; 2],
@@ -104,8 +107,8 @@ pub struct Compiled {
     protocols: Vec<(u8, Vec<u64>, Vec<u64>)>,
 }
 
-impl Compiled {
-    pub fn new(local: &[IpRange], rules: &[Rule]) -> Compiled {
+impl Table {
+    pub fn new(local: &[IpRange], rules: &[Rule]) -> Table {
         let addresses = |side: fn(&Rule) -> &[IpRange], ipv6: bool| {
             let ranges = rules.iter().enumerate().flat_map(move |(number, rule)| {
                 let ranges = Ranges::of_family(side(rule), ipv6).0;
@@ -126,15 +129,16 @@ impl Compiled {
                 }
             }
         }
-        Compiled {
+        Table {
             local: Addresses::new(local),
             sources: [false, true].map(|ipv6| addresses(|rule| &rule.sources, ipv6)),
             destinations: [false, true].map(|ipv6| addresses(|rule| &rule.destinations, ipv6)),
             ports: Axis::new(
                 rules.len(),
-                ports.iter().enumerate().flat_map(|(number, ranges)| {
-                    ranges.0.iter().map(move |&(first, last)| (number, first, last))
-                }),
+                ports
+                    .iter()
+                    .enumerate()
+                    .flat_map(|(number, ranges)| ranges.0.iter().map(move |&(first, last)| (number, first, last))),
             ),
             protocols: protocols.into_iter().map(|(protocol, (any, whole))| (protocol, any, whole)).collect(),
         }

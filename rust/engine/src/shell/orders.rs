@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use zeroize::Zeroizing;
 
 use super::config::Key;
-use crate::filter::{IpRange, Rule};
+use crate::filter::Table;
 use crate::routes::Prefix;
 
 /// A WireGuard peer and the prefixes behind it.
@@ -38,8 +38,7 @@ pub enum Order {
         gso: bool,
     },
     SetFilter {
-        local: Vec<IpRange>,
-        rules: Vec<Rule>,
+        table: Box<Table>,
         shields_up: bool,
     },
     ConnectRelay(RelaySpec),

@@ -27,7 +27,7 @@ impl Node {
                 }
             }
             Order::SetPath { key, udp, relay, gso } => self.set_path(&key, udp, relay, gso),
-            Order::SetFilter { local, rules, shields_up } => self.filter.replace(&local, &rules, shields_up),
+            Order::SetFilter { table, shields_up } => self.filter.replace(*table, shields_up),
             Order::ConnectRelay(spec) => {
                 self.forget_ways_back(spec.region);
                 self.relays.connect(spec, self.now, &self.poller);
