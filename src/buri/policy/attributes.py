@@ -13,6 +13,7 @@ from buri.wire.tailcfg.node import CapMap
 
 DISABLE_IPV4 = "disable-ipv4"
 RANDOMIZE_PORT = "randomize-client-port"
+ONE_CGNAT = {"mac-always": "one-cgnat?v=true", "mac-never": "one-cgnat?v=false"}
 SUGGEST_EXIT_NODE = "suggest-exit-node"
 FUNNEL = "funnel"
 IS_OWNER = "https://tailscale.com/cap/is-owner"
@@ -48,6 +49,8 @@ def own_capabilities(placed: Placed, policy: Policy, members: Members, *, https:
         found.setdefault(RANDOMIZE_PORT, None)
     if policy.disable_ipv4:
         found.setdefault(DISABLE_IPV4, None)
+    if policy.one_cgnat_route and placed.node.attributes.get("node:os") == "macos":
+        found.setdefault(ONE_CGNAT[policy.one_cgnat_route], None)
     return found | _role_capabilities(placed, policy, members)
 
 
@@ -71,6 +74,14 @@ def _is_owner(word: str, policy: Policy, members: Members, roles: Mapping[int, s
         return True
     logins = policy.groups.get(word, (word,))
     return any(roles.get(user_id) == "owner" for login in logins if (user_id := members.user_id(login)) is not None)
+
+
+def ip_pools(node: Node, policy: Policy, members: Members) -> tuple[str, ...]:
+    """The pools of all entries for a node, in the order of the file; it may be one that is not there yet."""
+    placed = place(node, 0)  # its slot is not asked for
+    return tuple(
+        pool for attr in policy.node_attrs if attr.ip_pool and aims_at(attr, placed, members) for pool in attr.ip_pool
+    )
 
 
 def uses_ipv4(node: Node, policy: Policy, members: Members) -> bool:

@@ -40,7 +40,7 @@ def _access_failures(test: AccessTest, reach: Reach, names: Names) -> Iterator[s
     except ValueError as error:
         yield str(error)
         return
-    sources = list(_addresses(src, reach))
+    sources = [one._replace(attributes=test.attributes) for one in _addresses(src, reach)]
     if not sources:
         yield f'src "{test.src}" is nobody in this tailnet'
         return

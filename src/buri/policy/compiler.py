@@ -56,6 +56,8 @@ class CompiledPolicy:
         self.reach = Reach(policy, self.members)
         for rule in policy.ssh:
             self.reach.source(rule.srcs, rule.posture)  # known from now on, so that it follows the nodes
+            if rule.recorders:
+                self.reach.source(rule.recorders)
         self.routes = routes.RouteTable(self.members)
 
     def put(self, node: Node) -> set[int]:
@@ -137,6 +139,10 @@ class CompiledPolicy:
             tuple(sorted(self.routes.primaries(placed))),
             attributes.own_capabilities(placed, self.policy, self.members),
         )
+
+    def ip_pools(self, node: Node) -> tuple[str, ...]:
+        """The CIDRs that the policy wants a node's IPv4 address from, the first that fits; none: it is all the same."""
+        return attributes.ip_pools(node, self.policy, self.members)
 
     def auto_approved(self, node: Node, route: str) -> bool:
         """Whether a route that a node advertises is approved by the policy alone."""

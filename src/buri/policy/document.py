@@ -9,7 +9,7 @@ import functools
 from typing import Any
 
 from buri.core.errors import WireError
-from buri.policy import sshdocument
+from buri.policy import derpmap, sshdocument
 from buri.policy.model import (
     Access,
     AccessTest,
@@ -36,7 +36,7 @@ from buri.policy.selectors import (
     address_selector,
     tag_fault,
 )
-from buri.policy.spans import literal_of, parse_span
+from buri.policy.spans import Span, literal_of, parse_span
 from buri.wire.hujson import Document, Path
 
 _TOP = frozenset(
@@ -58,6 +58,7 @@ _TOP = frozenset(
         "disableipv4",
         "randomizeclientport",
         "onecgnatroute",
+        "attrconfig",
     )
 )
 _ACL = frozenset(["action", "src", "dst", "users", "ports", "proto", "srcposture"])
@@ -65,6 +66,8 @@ _GRANT = frozenset(["src", "dst", "ip", "app", "via", "srcposture"])
 _OPEN_CAPABILITIES = frozenset(
     f"tailscale.com/cap/{name}" for name in ("drive", "golink", "kubernetes", "relay", "secrets", "tsidp", "webui")
 )
+CGNAT_SPAN = parse_span("100.64.0.0/10")
+RESERVED = ("100.100.0.0/24", "100.100.100.0/24", "100.115.92.0/23")  # in every tailnet, for the client's own use
 _NO_SOURCES = frozenset((SELF, INTERNET, NONROOT))
 _SELF_FAULT = "autogroup:self can only be used with users, groups, or supported autogroups"
 
@@ -109,7 +112,6 @@ class _DocumentReader:
             grants = [self._grant(top.at("grants", n), item) for n, item in enumerate(top.items("grants"))]
             at = top.at("acls")
             rules = tuple([*grants, *(self._acl((*at, n), item) for n, item in enumerate(top.items("acls")))])
-        derp_map = top.any("derpmap")
         return Policy(
             rules=rules,
             groups=self.groups,
@@ -120,7 +122,7 @@ class _DocumentReader:
             postures=self.postures,
             default_posture=self._posture_names(top, "defaultsrcposture"),
             ssh=tuple(
-                sshdocument.rule(top.at("ssh", n), item, self.faults, self.names, self.domains)
+                sshdocument.rule(top.at("ssh", n), item, self.faults, self.names, self.domains, self.postures)
                 for n, item in enumerate(top.items("ssh"))
             ),
             tests=tuple(self._test(top.at("tests", n), item) for n, item in enumerate(top.items("tests"))),
@@ -128,7 +130,8 @@ class _DocumentReader:
                 sshdocument.test(top.at("sshtests", n), item, self.faults, self.names)
                 for n, item in enumerate(top.items("sshtests"))
             ),
-            derp_map=derp_map if isinstance(derp_map, dict) else None,
+            derp_map=derpmap.read(top.any("derpmap"), top.at("derpmap"), self.faults) if top.has("derpmap") else None,
+            one_cgnat_route=self._one_cgnat_route(),
             disable_ipv4=top.flag("disableipv4"),
             randomize_client_port=top.flag("randomizeclientport"),
         )
@@ -222,6 +225,11 @@ class _DocumentReader:
                 routes.append((_prefix(prefix), approvers))
             except WireError:
                 self.faults.add(path, f'autoApprovers["{prefix}"]: not an IP prefix')
+        for name, value in reader.entries("services"):  # who may offer a service: nodes of ours offer none yet
+            path = reader.at("services", name)
+            if not name.startswith("svc:"):
+                self.faults.add(path, f'autoApprovers.services["{name}"]: names of services must start with "svc:"')
+            self._selectors(path, reader.strings(path, value), f'autoApprovers.services["{name}"]: ')
         exits = self._selectors(reader.at("exitnode"), reader.words("exitnode"), "autoApprovers.exitNode: ")
         return AutoApprovers(tuple(routes), exits)
 
@@ -341,6 +349,8 @@ class _DocumentReader:
                 continue
             if selector.name in _NO_SOURCES:
                 self.faults.add(reader.at(name, index), f'"{selector.name}" not valid on the src side of a rule')
+            elif selector.kind is Kind.SERVICE:
+                self.faults.add(reader.at(name, index), f'"{word}" not valid on the src side of a rule')
             elif selector.kind is Kind.DOMAIN:
                 self.faults.add(reader.at(name, index), f'src="{word}": user:*@<domain> is for ssh rules alone')
             srcs.append(selector)
@@ -362,8 +372,11 @@ class _DocumentReader:
         for index, word in enumerate(reader.words("ippool")):
             try:
                 pool.append(_prefix(word))
+                fault = _pool_fault(parse_span(pool[-1]))
             except WireError:
-                self.faults.add(reader.at("ippool", index), f'ipPool "{word}": not an IP prefix')
+                fault = "not an IP prefix"
+            if fault:
+                self.faults.add(reader.at("ippool", index), f'ipPool "{word}": {fault}')
         return NodeAttr(path, targets, tuple(reader.words("attr")), app or None, tuple(pool))
 
     def _test(self, path: Path, item: Any) -> AccessTest:
@@ -371,7 +384,21 @@ class _DocumentReader:
         reader = Reader(item, path, self.faults, known)
         accept = reader.words("accept") or reader.words("allow")
         src = (reader.text("src") or reader.text("user")).strip()
-        return AccessTest(path, src, reader.text("proto"), tuple(accept), tuple(reader.words("deny")))
+        attributes = dict(reader.entries("srcpostureattrs"))
+        for name, value in attributes.items():
+            if not isinstance(value, str | bool | int | float):
+                at = reader.at("srcpostureattrs", name)
+                self.faults.add(at, f'srcPostureAttrs["{name}"]: a string, number or boolean is expected')
+        deny = tuple(reader.words("deny"))
+        return AccessTest(path, src, reader.text("proto"), tuple(accept), deny, attributes or None)
+
+    def _one_cgnat_route(self) -> str:
+        word = self.top.text("onecgnatroute")
+        if word not in ("", "mac-always", "mac-never"):
+            self.faults.add(
+                self.top.at("onecgnatroute"), f'oneCGNATRoute "{word}" is none of "", mac-always, mac-never'
+            )
+        return word
 
     def _posture_names(self, reader: Reader, name: str) -> tuple[str, ...]:
         if not reader.has(name):
@@ -414,6 +441,14 @@ def _dst_fault(selector: Selector, srcs: tuple[Selector, ...], *, in_grant: bool
 def _access(protocols: tuple[int, ...]) -> tuple[Access, ...]:
     """What an ACL lets through: each of its targets brings its own ports."""
     return (Access(protocols, ()),)
+
+
+def _pool_fault(pool: Span) -> str | None:
+    """Why addresses may not be taken from a pool."""
+    if pool != CGNAT_SPAN and not CGNAT_SPAN.holds(pool):
+        return "must be within 100.64.0.0/10"
+    taken = next((text for text in RESERVED if parse_span(text).overlaps(pool)), None)
+    return None if taken is None else f"must not overlap reserved range {taken}"
 
 
 def _prefix(text: str) -> str:

@@ -5,11 +5,12 @@ Tests and explanations ask this of the edges of `reach.py`; it must agree with t
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 from buri.policy.members import Placed
 from buri.policy.ports import Ports
+from buri.policy.posture import AttributeValue
 from buri.policy.reach import Edge, Reach, target_spans
 from buri.policy.selectors import INTERNET, Kind, Selector
 from buri.policy.sources import is_everyone
@@ -17,10 +18,14 @@ from buri.policy.spans import Span
 
 
 class Endpoint(NamedTuple):
-    """An address that sends or receives, and the node whose own it is (None for one behind a router, or outside)."""
+    """An address that sends or receives, and the node whose own it is (None for one behind a router, or outside).
+
+    `attributes`: a device posture to suppose instead of the node's own.
+    """
 
     span: Span
     placed: Placed | None
+    attributes: Mapping[str, AttributeValue] | None = None
 
 
 def endpoints(placed: Placed) -> Iterator[Endpoint]:
@@ -60,6 +65,9 @@ def joined_by_self(edge: Edge, src: Endpoint, dst: Endpoint, reach: Reach) -> bo
     """Whether both are one person's, and the edge joins a person's own nodes."""
     if src.placed is None or dst.placed is None:
         return False
+    if edge.source.posture and src.attributes is not None:
+        own = reach.members.of_user(dst.placed.node.user_id) if edge.self_targets and not dst.placed.node.tags else 0
+        return bool(own & src.placed.bit) and is_source(edge, src, reach)
     return bool(edge.self_mask(dst.placed, reach) & src.placed.bit)
 
 
@@ -69,7 +77,12 @@ def is_source(edge: Edge, src: Endpoint, reach: Reach) -> bool:
     if source.anybody and not source.posture:
         return True
     if source.posture:
-        return src.placed is not None and bool(source.mask & src.placed.bit)
+        if src.placed is None:
+            return False
+        if src.attributes is not None:
+            named = any(reach.members.means(selector, src.placed) for selector in source.selectors)
+            return named and reach.satisfies(src.attributes, source.posture)
+        return bool(source.mask & src.placed.bit)
     return any(_selects(selector, src, reach) for selector in source.selectors)
 
 

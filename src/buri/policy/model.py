@@ -11,9 +11,10 @@ from typing import Any
 import msgspec
 
 from buri.policy.ports import Ports
-from buri.policy.posture import Condition
+from buri.policy.posture import AttributeValue, Condition
 from buri.policy.selectors import Selector
 from buri.wire.hujson import Path
+from buri.wire.tailcfg.derpmap import DERPMap
 
 
 class Target(msgspec.Struct, frozen=True, gc=False):
@@ -46,7 +47,10 @@ class Rule(msgspec.Struct, frozen=True, gc=False):
 
 
 class SshRule(msgspec.Struct, frozen=True):
-    """An entry of `ssh`. `check_period_s` is None when the action is "accept"; 0 means "always"."""
+    """An entry of `ssh`. `check_period_s` is None when the action is "accept"; 0 means "always".
+
+    Sessions are recorded by one of the nodes with a `recorders` tag; with `enforce_recorder` there is none without.
+    """
 
     path: Path
     check: bool
@@ -56,6 +60,8 @@ class SshRule(msgspec.Struct, frozen=True):
     check_period_s: float | None = None
     accept_env: tuple[str, ...] = ()
     posture: tuple[str, ...] = ()
+    recorders: tuple[Selector, ...] = ()
+    enforce_recorder: bool = False
 
 
 class NodeAttr(msgspec.Struct, frozen=True):
@@ -67,13 +73,17 @@ class NodeAttr(msgspec.Struct, frozen=True):
 
 
 class AccessTest(msgspec.Struct, frozen=True):
-    """An entry of `tests`, kept as text: what does not resolve makes the test fail, not the file."""
+    """An entry of `tests`, kept as text: what does not resolve makes the test fail, not the file.
+
+    `attributes`: what the source's device posture is supposed to be; None: what each node's is.
+    """
 
     path: Path
     src: str
     protocol: str
     accept: tuple[str, ...]
     deny: tuple[str, ...]
+    attributes: dict[str, AttributeValue] | None = None
 
 
 class SshTest(msgspec.Struct, frozen=True):
@@ -109,6 +119,7 @@ class Policy(msgspec.Struct, frozen=True):
     ssh: tuple[SshRule, ...] = ()
     tests: tuple[AccessTest, ...] = ()
     ssh_tests: tuple[SshTest, ...] = ()
-    derp_map: dict[str, Any] | None = None
+    derp_map: DERPMap | None = None
     disable_ipv4: bool = False
+    one_cgnat_route: str = ""
     randomize_client_port: bool = False

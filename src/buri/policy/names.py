@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 
 from buri.core.errors import WireError
 from buri.policy.ports import Ports, parse_ports
 from buri.policy.selectors import AUTOGROUPS, EVERYONE, Kind, Selector, address_selector
 from buri.policy.spans import Span, joined, without
+
+_SERVICE = re.compile(r"svc:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?", re.IGNORECASE)
 
 
 class UnknownNameError(Exception):
@@ -45,6 +48,10 @@ class Names:
             if word not in AUTOGROUPS:
                 raise UnknownNameError(f'unknown autogroup: "{word}"')
             return Selector(Kind.AUTOGROUP, word, "autogroup:member" if word == "autogroup:members" else word)
+        if word.startswith("svc:"):
+            if not _SERVICE.fullmatch(word):
+                raise UnknownNameError(f'"{word}": invalid service name')
+            return Selector(Kind.SERVICE, word, word)
         if word in self.hosts:
             return self.hosts[word]
         if word.startswith("ipset:"):

@@ -13,6 +13,7 @@ from weakref import WeakValueDictionary
 from buri.policy.members import Mask, Members, Placed
 from buri.policy.model import Access, Policy, Rule, Target
 from buri.policy.ports import ALL_PORTS
+from buri.policy.posture import AttributeValue
 from buri.policy.selectors import EVERYONE, INTERNET, SELF, Kind, Selector
 from buri.policy.sources import Source, Words
 from buri.policy.spans import Span, parse_span
@@ -210,7 +211,7 @@ class Reach:
             source
             for selector in selectors
             for source in self._sources_of.get(selector, ())
-            if not source.posture or self._satisfies(placed, source.posture)
+            if not source.posture or self.satisfies(placed.node.attributes, source.posture)
         }
         out = {edge for source in sources for edge in source.edges}
         onto = {edge for selector in selectors for edge in self._edges_to.get(selector, ())}
@@ -278,18 +279,23 @@ class Reach:
             return self.members.all
         mask = self._posture_masks.get(names)
         if mask is None:
-            mask = sum(placed.bit for placed in self.members.each(self.members.all) if self._satisfies(placed, names))
+            mask = sum(
+                placed.bit
+                for placed in self.members.each(self.members.all)
+                if self.satisfies(placed.node.attributes, names)
+            )
             self._posture_masks[names] = mask
         return mask
 
-    def _satisfies(self, placed: Placed, names: tuple[str, ...]) -> bool:
+    def satisfies(self, attributes: Mapping[str, AttributeValue], names: tuple[str, ...]) -> bool:
+        """Whether a device with these attributes has at least one of some postures."""
         postures = (self.policy.postures.get(name, ()) for name in names)
-        return any(all(c.holds(placed.node.attributes) for c in conditions) for conditions in postures)
+        return any(all(condition.holds(attributes) for condition in conditions) for conditions in postures)
 
     def _with_posture(self, names: tuple[str, ...], mask: Mask, old: Placed | None, new: Placed | None) -> Mask:
         if old is not None:
             mask &= ~old.bit
-        return mask | new.bit if new is not None and self._satisfies(new, names) else mask
+        return mask | new.bit if new is not None and self.satisfies(new.node.attributes, names) else mask
 
     def peers(self, placed: Placed) -> Mask:
         """The nodes a node sees: those it may reach and those that may reach it."""

@@ -19,6 +19,7 @@ class Kind(enum.Enum):
     GROUP = "group"
     TAG = "tag"
     AUTOGROUP = "autogroup"
+    SERVICE = "svc"  # a service with an address of its own; no node has it
     ADDRESS = "address"  # an IP, CIDR, range, host or ipset, resolved to spans
 
 

@@ -25,6 +25,13 @@ _ACCEPT = {
 }
 _CHECK = {"holdAndDelegate": CHECK_URL}
 
+RECORDER_PORT = 80
+"""Where a recorder listens (tsrecorder)."""
+_NO_RECORDING = {
+    "RejectSessionWithMessage": "This session must be recorded, and no recorder can be reached.",
+    "TerminateSessionWithMessage": "This session must be recorded, and its recorder is gone.",
+}
+
 SshWire = dict[str, Any]
 """A rule of tailcfg.SSHPolicy, in its JSON form."""
 
@@ -44,6 +51,10 @@ def touched(reach: Reach, sources: set[Source]) -> Mask:
             for dst in rule.dsts:
                 mask |= reach.members.mask(dst)
             mask |= source.mask  # autogroup:self and localpart: a person's own nodes
+        if rule.recorders and reach.source(rule.recorders) in sources:
+            mask |= source.mask
+            for dst in rule.dsts:
+                mask |= reach.members.mask(dst)
     return mask
 
 
@@ -58,16 +69,16 @@ def _compile(rule: SshRule, placed: Placed, reach: Reach) -> Iterator[SshWire]:
         yield from _of_person(rule, owner, source, domains, members)
     if not domains:
         if named:
-            yield from _wire(rule, source.principals(reach), common)
+            yield from _wire(rule, source.principals(reach), common, members)
         return
     if named:
         for user in sorted(members.users, key=lambda user: user.id):
             yield from _of_person(rule, user.id, source, domains, members)
-        yield from _wire(rule, source.principals(reach, members.tagged), common)
+        yield from _wire(rule, source.principals(reach, members.tagged), common, members)
     elif others and source.mask & placed.bit:
         # With localpart the service opens a source's own nodes to that source too, whatever the destination.
         if placed.node.tags:
-            yield from _wire(rule, list(placed.addresses), common)
+            yield from _wire(rule, list(placed.addresses), common, members)
         elif owner is not None:
             yield from _of_person(rule, owner, source, domains, members)
 
@@ -75,10 +86,10 @@ def _compile(rule: SshRule, placed: Placed, reach: Reach) -> Iterator[SshWire]:
 def _of_person(rule: SshRule, user_id: int, source: Source, domains: set[str], members: Members) -> Iterator[SshWire]:
     """Lets in one person's nodes, and with localpart under that person's own name too."""
     addresses = _addresses(source.mask & members.of_user(user_id), members)
-    yield from _wire(rule, addresses, _common_users(rule))
+    yield from _wire(rule, addresses, _common_users(rule), members)
     for user in members.users if domains else ():
         if user.id == user_id and user.domain.lower() in domains:
-            yield from _wire(rule, addresses, {user.localpart: user.localpart})
+            yield from _wire(rule, addresses, {user.localpart: user.localpart}, members)
 
 
 def _common_users(rule: SshRule) -> dict[str, str]:
@@ -95,13 +106,24 @@ def _addresses(mask: Mask, members: Members) -> list[str]:
     return [text for placed in members.each(mask) for text in placed.addresses]
 
 
-def _wire(rule: SshRule, addresses: list[str], users: dict[str, str]) -> Iterator[SshWire]:
+def recording(rule: SshRule, members: Members) -> SshWire:
+    """The part of an action that has its sessions recorded: the recorders in the order they are tried, and what else."""
+    if not rule.recorders:
+        return {}
+    nodes = [placed for tag in rule.recorders for placed in members.each(members.mask(tag)) if placed.hosts]
+    first = sorted({(placed.hosts[0], placed.addresses[0]) for placed in nodes})
+    ports = [f"[{text}]:{RECORDER_PORT}" if ":" in text else f"{text}:{RECORDER_PORT}" for _, text in first]
+    failure = {"onRecordingFailure": dict(_NO_RECORDING)} if rule.enforce_recorder else {}
+    return {"recorders": ports} | failure
+
+
+def _wire(rule: SshRule, addresses: list[str], users: dict[str, str], members: Members) -> Iterator[SshWire]:
     if not addresses:
         return
     wire: SshWire = {
         "principals": [{"nodeIP": text} for text in sorted(addresses)],
         "sshUsers": users,
-        "action": dict(_CHECK if rule.check else _ACCEPT),
+        "action": dict(_CHECK) if rule.check else _ACCEPT | recording(rule, members),
     }
     if rule.accept_env:
         wire["acceptEnv"] = list(rule.accept_env)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Container
 from typing import Any
 
 from buri.policy.model import SshRule, SshTest
@@ -22,8 +23,15 @@ _UNITS_S = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0
 _DURATION = re.compile(r"(\d+\.?\d*|\.\d+)(ns|us|µs|ms|s|m|h)")
 
 
-def rule(path: Path, item: Any, faults: Faults, names: Names, domains: frozenset[str] | None) -> SshRule:
-    """Read one entry of `ssh`; faults go to `faults`."""
+def rule(
+    path: Path,
+    item: Any,
+    faults: Faults,
+    names: Names,
+    domains: frozenset[str] | None,
+    postures: Container[str],
+) -> SshRule:
+    """Read one entry of `ssh`; faults go to `faults`. `postures` are the names of those there are."""
     reader = Reader(item, path, faults, _RULE)
     action = reader.text("action").strip()
     if not action:
@@ -58,7 +66,9 @@ def rule(path: Path, item: Any, faults: Faults, names: Names, domains: frozenset
         tuple(users),
         check_period_s=_check_period(reader) if check else None,
         accept_env=tuple(environment),
-        posture=tuple(reader.words("srcposture")),
+        posture=_posture(reader, postures),
+        recorders=_recorders(reader, names),
+        enforce_recorder=reader.flag("enforcerecorder"),
     )
 
 
@@ -112,7 +122,7 @@ def _dsts(reader: Reader, names: Names) -> tuple[Selector, ...]:
         except UnknownNameError as error:
             reader.faults.add(at, f'dst="{word}": {error}')
             continue
-        if selector.kind in (Kind.ADDRESS, Kind.DOMAIN, Kind.EVERYONE) or selector.name in (
+        if selector.kind in (Kind.ADDRESS, Kind.DOMAIN, Kind.EVERYONE, Kind.SERVICE) or selector.name in (
             INTERNET,
             NONROOT,
             DANGER_ALL,
@@ -120,6 +130,31 @@ def _dsts(reader: Reader, names: Names) -> tuple[Selector, ...]:
             reader.faults.add(at, f'invalid dst "{word.strip()}"')
         dsts.append(selector)
     return tuple(dsts)
+
+
+def _posture(reader: Reader, postures: Container[str]) -> tuple[str, ...]:
+    words = reader.words("srcposture")
+    for index, word in enumerate(words):
+        if word not in postures:
+            reader.faults.add(reader.at("srcposture", index), f'posture not found: "{word}"')
+    return tuple(words)
+
+
+def _recorders(reader: Reader, names: Names) -> tuple[Selector, ...]:
+    found: list[Selector] = []
+    words = reader.words("recorder")
+    for index, word in enumerate(words):
+        try:
+            selector = names.select(word)
+        except UnknownNameError as error:
+            reader.faults.add(reader.at("recorder", index), f"recorder={error}")
+            continue
+        if selector.kind is not Kind.TAG:
+            reader.faults.add(reader.at("recorder", index), f'recorder "{word}" can only be a tag')
+        found.append(selector)
+    if not words and reader.flag("enforcerecorder"):
+        reader.faults.add(reader.at("enforcerecorder"), "enforceRecorder needs a recorder")
+    return tuple(found)
 
 
 def _pair_fault(srcs: tuple[Selector, ...], dsts: tuple[Selector, ...]) -> str | None:

@@ -96,7 +96,10 @@ def _ssh(rule: dict[str, Any]) -> str:
     by_address |= {f"fd7a:115c:a1e0::{i}": f"{n}6" for n, i in NUMBERS.items()}
     action = "check" if "holdAndDelegate" in rule["action"] else "accept"
     principals = " ".join(sorted(by_address[p["nodeIP"]] for p in rule["principals"]))
-    return f"{action} {principals} as " + " ".join(f"{a}={b}" for a, b in sorted(rule["sshUsers"].items()))
+    text = f"{action} {principals} as " + " ".join(f"{a}={b}" for a, b in sorted(rule["sshUsers"].items()))
+    for port in rule["action"].get("recorders", ()):
+        text += f" recorded by {by_address[port.rpartition(':')[0]]}"
+    return text + (" or not at all" if "onRecordingFailure" in rule["action"] else "")
 
 
 def _sees(compiled: CompiledPolicy, number: int) -> list[str]:
@@ -130,6 +133,9 @@ def test_a_policy_gives_what_its_vector_says(case: dict[str, Any]) -> None:
         assert [_ssh(rule) for rule in compiled.ssh_rules(NUMBERS[name])] == rules, name
     for name, capabilities in case.get("has", {}).items():
         assert sorted(set(compiled.own_view(NUMBERS[name]).cap_map) - {IS_OWNER, IS_ADMIN}) == capabilities, name
+    for name, pools in case.get("pools", {}).items():
+        record = next(node for node in tailnet.nodes if node.id == NUMBERS[name])
+        assert list(compiled.ip_pools(record)) == pools, name
     for name, routes in case.get("approves", {}).items():
         record = next(node for node in tailnet.nodes if node.id == NUMBERS[name])
         assert {route: compiled.auto_approved(record, route) for route in routes} == routes, name
