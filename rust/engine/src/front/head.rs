@@ -1,7 +1,7 @@
 //! A request's head, and the few requests that are answered here.
 
 /// What follows a head.
-pub(super) enum Verdict {
+pub(crate) enum Verdict {
     /// Send this and end the connection.
     Answer(Vec<u8>),
     /// Send this (nothing on a fast start); DERP frames follow.
@@ -11,7 +11,7 @@ pub(super) enum Verdict {
 }
 
 /// A parsed head.
-pub(super) struct Head<'a> {
+pub(crate) struct Head<'a> {
     method: &'a str,
     path: &'a str,
     lines: std::str::Split<'a, &'static str>,
@@ -101,7 +101,7 @@ fn is_challenge(text: &str) -> bool {
 }
 
 /// Where a head ends: the number of bytes before and after its empty line.
-pub(super) fn end(bytes: &[u8]) -> Option<usize> {
+pub(crate) fn end(bytes: &[u8]) -> Option<usize> {
     bytes.windows(4).position(|window| window == b"\r\n\r\n")
 }
 

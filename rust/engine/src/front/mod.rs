@@ -14,3 +14,23 @@ mod tls;
 mod turn;
 
 pub use door::{FrontConfig, FrontDoor, FrontError, FrontStats};
+
+/// What the fuzz targets drive without sockets.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzed {
+    use std::net::SocketAddr;
+    use std::sync::Arc;
+
+    pub(crate) use super::head::{end, Head, Verdict};
+    use super::{stun, tls};
+
+    /// The answer to a datagram.
+    pub(crate) fn stun(request: &[u8], source: SocketAddr) -> Option<([u8; 44], usize)> {
+        stun::respond(request, source)
+    }
+
+    /// A listener's TLS settings with this certificate.
+    pub(crate) fn tls(chain_pem: &[u8], key_pem: &[u8]) -> Result<Arc<rustls::ServerConfig>, String> {
+        tls::config(Arc::new(tls::Certificates::new(chain_pem, key_pem, None)?))
+    }
+}

@@ -107,7 +107,7 @@ pub(super) fn unmap(address: SocketAddr) -> SocketAddr {
 }
 
 /// The answer to a binding request from `source` (RFC 5389, sections 6 and 15.2), None for anything else.
-fn respond(request: &[u8], source: SocketAddr) -> Option<([u8; HEADER_BYTES + 24], usize)> {
+pub(super) fn respond(request: &[u8], source: SocketAddr) -> Option<([u8; HEADER_BYTES + 24], usize)> {
     let head = request.first_chunk::<HEADER_BYTES>()?;
     let len = usize::from(u16::from_be_bytes([head[2], head[3]]));
     if head[..2] != BINDING_REQUEST || head[4..8] != COOKIE || len % 4 != 0 || request.len() < HEADER_BYTES + len {

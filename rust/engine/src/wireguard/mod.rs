@@ -23,7 +23,7 @@
 //! Invariants: one session slot each for next, current and previous; a counter is never reused; a data message moves no state before its tag fits;
 //! an idle peer is in no timer and costs well under 1 KB; keys are zeroed when dropped.
 
-mod cookie;
+pub(crate) mod cookie;
 pub mod device;
 mod generator;
 mod handshakes;
