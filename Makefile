@@ -4,11 +4,12 @@
 # make engine   build the packet engine into src/buri/engine
 # make peers    build the real peers into build/peers/bin
 # make bench-tunnel   the tunnel beside tailscaled, wireguard-go and none (root; ROUNDS=5 LENGTH=5)
+# make fuzz     every parser fuzzed for a minute (SECONDS=60), findings listed
 # make bench-control  a load of nodes on buri server (NODES=100,300,1000)
 SHELL := /bin/sh
 PY := .venv/bin/python
 CARGO := PATH="$$HOME/.cargo/bin:$$PATH" cargo
-.PHONY: demo test check setup engine peers bench-tunnel bench-control format clean test-rust test-python
+.PHONY: demo test fuzz check setup engine peers bench-tunnel bench-control format clean test-rust test-python
 
 setup:
 	@tools/setup.sh
@@ -35,6 +36,11 @@ demo: setup
 test: setup
 	@tools/peers.sh || true
 	@$(PY) tools/test.py
+
+SECONDS ?= 60
+
+fuzz: setup
+	@$(PY) tools/fuzz.py --seconds $(SECONDS)
 
 check: setup
 	@$(PY) tools/check.py

@@ -32,7 +32,8 @@ def plan() -> tuple[list[Ring], list[str]]:
         rings.append(("Rust: the engine's own tests", [tool, "test", "--quiet", "--locked", "-p", "buri-engine"]))
     else:
         left_out.append("Rust: there is no cargo (Debian: cargo-web).")
-    rings.append(("unit, sim, meta", [*PYTEST, "-n", "2", "tests/unit", "tests/sim", "tests/meta"]))
+    everywhere = ["tests/unit", "tests/sim", "tests/meta", "tests/fuzz"]
+    rings.append(("unit, sim, meta, fuzz targets over their seeds", [*PYTEST, "-n", "2", *everywhere]))
     if reason := ordinaryuser.why_not():
         left_out.append(f"netns and interop: {reason}")
     else:

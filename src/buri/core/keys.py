@@ -32,9 +32,12 @@ class _Key:
         """
         if not text.startswith(cls.PREFIX):
             raise WireError(f"a {cls.__name__} starts with {cls.PREFIX!r}.")
+        digits = text[len(cls.PREFIX) :]
         try:
-            return cls(bytes.fromhex(text[len(cls.PREFIX) :]))
-        except ValueError as error:
+            if len(digits) != 2 * KEY_BYTES:  # `fromhex` skips blanks: two texts would be one key
+                raise ValueError
+            return cls(bytes.fromhex(digits))
+        except (ValueError, WireError) as error:
             raise WireError(f"a {cls.__name__} is {cls.PREFIX!r} and 64 hexadecimal digits.") from error
 
     def __eq__(self, other: object) -> bool:

@@ -22,6 +22,7 @@ __all__ = ["MapFrameReader", "decode", "zstd"]
 
 MAX_FRAME_BYTES = 64 << 20
 MAX_MESSAGE_BYTES = 256 << 20
+MAX_ZSTD_FRAMES = 1 << 16  # of one message: one a peer is plenty, and each costs tens of microseconds however empty
 LENGTH_BYTES = 4
 
 _decoder = msgspec.json.Decoder(MapResponse)
@@ -54,14 +55,19 @@ class MapFrameReader:
 def decode(frame: bytes) -> MapResponse:
     """One message without its length; raises WireError."""
     text = bytearray()
-    rest = frame
+    rest = memoryview(frame)
+    frames = 0
     try:
         while rest:
+            frames += 1
+            if frames > MAX_ZSTD_FRAMES:
+                raise WireError("A map message is in too many pieces.")
+            size = zstd.get_frame_size(rest)  # cut first: what is left behind would else be copied for every frame
             unpacker = zstd.ZstdDecompressor()
-            text += unpacker.decompress(rest, MAX_MESSAGE_BYTES - len(text))
+            text += unpacker.decompress(rest[:size], MAX_MESSAGE_BYTES - len(text))
             if not unpacker.eof:
                 raise WireError("A map message is cut short or too long.")
-            rest = unpacker.unused_data
+            rest = rest[size:]
         return _decoder.decode(bytes(text))
     except zstd.ZstdError as error:
         raise WireError("A map message is not zstd.") from error

@@ -66,7 +66,8 @@ class StateStore:
         """
         self._path = path
         self.state = self._load()
-        fresh = not self.state.machine_key
+        state = self.state
+        fresh = not (state.machine_key or state.disco_key or state.node_key or state.next_node_key)
         if not fresh and self._clock_went_back(wall_s()):
             # Peers drop handshakes that are older than our last. A new disco key tells them that we began anew.
             self.state = replace(self.state, disco_key=DiscoPrivate.from_entropy(secrets.token_bytes(32)).text())

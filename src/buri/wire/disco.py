@@ -131,7 +131,12 @@ def build_message(message: Message) -> bytes:
     """Build the inside of a box. Raises WireError for an UnknownMessage, which has no bytes."""
     match message:
         case Ping():
-            key = message.node_key.raw if message.node_key is not None else b""
+            # Padding behind no key would be read as one: zeros stand for it.
+            key = (
+                message.node_key.raw
+                if message.node_key is not None
+                else bytes(KEY_BYTES if message.padding_bytes else 0)
+            )
             return bytes((_PING, 0)) + message.txid + key + bytes(message.padding_bytes)
         case Pong():
             return bytes((_PONG, 0)) + message.txid + _build_address(message.source)

@@ -79,6 +79,9 @@ def test_a_netmap_that_does_not_read_is_none(tmp_path: Path) -> None:
         ('{"machine_key": "privkey:00"}', "damaged"),
         ('{"user": {"DisplayName": "\udcff"}}', "damaged"),
         ('{"prefs": 7}', "damaged"),
+        ('{"node_key": "privkey:' + "11" * 32 + '"}', "damaged"),
+        ('{"machine_key": "privkey:' + " 1" * 32 + '"}', "damaged"),
+        ('{"user": ' + "[" * 5000, "damaged"),
         ('{"format": 99}', "newer Buri"),
     ],
 )

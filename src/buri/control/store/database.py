@@ -32,8 +32,7 @@ from buri.control.edit import (
 )
 from buri.control.snapshot import AuthKeyRecord, Counters, NodeRecord, PolicyRecord, UserRecord
 from buri.control.store import migrations, rows, schema
-from buri.core.errors import ConfigError, InUseError, SystemFault, WireError
-from buri.wire.badjson import BAD_JSON
+from buri.core.errors import ConfigError, InUseError, SystemFault
 
 FILE_NAME = "server.db"
 _RESTORE = "Restore a backup, or move it away to begin anew."
@@ -82,7 +81,7 @@ class Database:
             return self._load()
         except DBAPIError as error:
             raise _fault(self.path, error) from error
-        except (WireError, LookupError, TypeError, ValueError, *BAD_JSON) as error:
+        except rows.UNREADABLE as error:
             raise ConfigError(
                 f"The database {self.path} holds something that does not read ({error}).", remedy=_RESTORE
             ) from error

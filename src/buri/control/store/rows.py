@@ -9,10 +9,13 @@ import msgspec
 
 from buri.control.snapshot import AuthKeyRecord, NodeRecord, PolicyRecord, UserRecord
 from buri.core.addresses import AddrPort
+from buri.core.errors import WireError
 from buri.core.keys import DiscoPublic, MachinePublic, NodePublic
+from buri.wire.badjson import BAD_JSON
 from buri.wire.tailcfg.node import Hostinfo
 
 Row = Mapping[str, Any]  # a database row: columns by name
+UNREADABLE = (WireError, LookupError, TypeError, ValueError, *BAD_JSON)  # what a row raises that we did not write
 _hostinfo = msgspec.json.Decoder(Hostinfo)
 _strings = msgspec.json.Decoder(tuple[str, ...])
 

@@ -184,7 +184,10 @@ class _Connection:
         headers = {name: value.decode("latin-1") for name, value in head.headers}
         if headers.get(b"host", "") not in ("", HOST) or headers.get(b"referer") or headers.get(b"origin"):
             raise Refusal(403, "invalid localapi request")
-        target = urlsplit(head.target.decode("latin-1"))
+        try:
+            target = urlsplit(head.target.decode("latin-1"))
+        except ValueError as error:  # "//[" would be the start of an IPv6 address
+            raise Refusal(400, "invalid request target") from error
         if not target.path.startswith(BASE_PATH):
             raise Refusal(404, "404 page not found")
         operator = (await self._backend.prefs()).operator_user

@@ -10,6 +10,7 @@ import stat
 import subprocess
 import sys
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 
 import msgspec
@@ -91,6 +92,22 @@ def test_a_failed_commit_leaves_nothing_behind(tmp_path: Path) -> None:
     with pytest.raises(SystemFault, match="could not be written"):
         database.commit([PutUser(ALICE), PutNode(msgspec.structs.replace(node(), user_id=99))])
     assert database.load().users == []
+    database.close()
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [("endpoints", '["nowhere"]'), ("hostinfo", "[" * 5000), ("machine", b"short"), ("disco", 7), ("tags", "\x00")],
+)
+def test_a_row_that_does_not_read_is_named_as_damage(tmp_path: Path, column: str, value: object) -> None:
+    database = Database(tmp_path / FILE_NAME)
+    database.commit([PutUser(ALICE), PutNode(node())])
+    database.close()
+    with closing(sqlite3.connect(tmp_path / FILE_NAME)) as raw, raw:
+        raw.execute(f"UPDATE nodes SET {column} = ?", (value,))
+    database = Database(tmp_path / FILE_NAME)
+    with pytest.raises(ConfigError, match="does not read"):
+        database.load()
     database.close()
 
 

@@ -106,6 +106,7 @@ def test_answers_carry_version_and_capability_and_a_connection_serves_many(tmp_p
         ("GET", "status", {"host": ""}, 200),
         ("GET", "no-such-thing", {}, 404),
         ("GET", "/", {}, 404),
+        ("GET", "//[", {}, 400),
         ("GET", "start", {}, 405),
         ("POST", "ping", {}, 400),
         ("POST", "ping?ip=nonsense&type=disco", {}, 400),
