@@ -179,7 +179,7 @@ class Bench:
             f"no request to {path} with {members}; there are {[(r.path, r.body) for r in self.requests]}"
         )
 
-    def answer(self, request: Request, body: Any = None, *, status: int = 200, **headers: str) -> None:
+    def answer(self, request: Request, body: Any = None, *, status: int | str = 200, **headers: str) -> None:
         """Answer a request whole."""
         assert self.h2 is not None
         fields = [(":status", str(status)), *((name.replace("_", "-"), value) for name, value in headers.items())]

@@ -161,6 +161,16 @@ def test_an_http_error_on_register_is_shown_with_its_text() -> None:
     assert "HTTP 401: invalid auth key" in bench.take(LoginFailed).message
 
 
+@pytest.mark.parametrize("status", ["abc", "", "2000", "²00"])
+def test_a_status_that_is_no_number_ends_the_session_with_a_sentence(status: str) -> None:
+    bench = Bench(key=NODE)
+    bench.client.connect(bench.now)
+    bench.open()
+    bench.answer(bench.request("/machine/register"), status=status)
+    assert "status" in bench.take(Trouble).message
+    assert bench.client.state is ControlState.WAITING
+
+
 @pytest.mark.parametrize(
     ("headers", "least_s", "most_s"),
     [
