@@ -258,7 +258,12 @@ NODE = [
             U + "machine/test_relayaddresses.py::test_of_a_map_only_what_can_be_is_used",
             U + "wire/test_times.py::test_what_is_no_time_is_a_value_error",
         ),
-        ("wire.tailcfg.base.parse_time", "core.keys._Key.parse", "core.addresses.parse_prefix"),
+        (
+            "wire.tailcfg.base.parse_time",
+            "core.keys._Key.parse",
+            "core.addresses.parse_prefix",
+            "core.addresses.parse_address",
+        ),
     ),
     Fault(
         "a rule of the packet filter that does not read",

@@ -18,7 +18,7 @@ from buri.core.addresses import AddrPort
 from buri.core.errors import ConfigError
 from buri.core.keys import DiscoPrivate, MachinePrivate, NodePrivate
 from buri.machine.mapdelta import Netmap
-from buri.node.statestore import FORMAT, NETMAP_FILE, STATE_FILE, SavedNetmap, State, StateStore
+from buri.node.statestore import FORMAT, NETMAP_FILE, SavedNetmap, State, StateStore
 from buri.relay import config as relay
 from buri.wire import adminapi
 from buri.wire.badjson import BAD_JSON
@@ -61,14 +61,14 @@ def _derp_map(data: bytes) -> None:
 def _state(data: bytes) -> None:
     """A node's two files as a crash, a disk or a person left them: a sentence about the first, silence about the second."""
     input_ = Input(data)
-    (_DIRECTORY / STATE_FILE).write_bytes(input_.piece())
+    (_DIRECTORY / "burid.state").write_bytes(input_.piece())
     (_DIRECTORY / NETMAP_FILE).write_bytes(input_.rest())
     try:
-        store = StateStore(_DIRECTORY / STATE_FILE)
+        store = StateStore(_DIRECTORY / "burid.state")
     except ConfigError:
         return
     store.load_netmap()
-    again = StateStore(_DIRECTORY / STATE_FILE)
+    again = StateStore(_DIRECTORY / "burid.state")
     assert (again.machine, again.disco, again.node_key) == (store.machine, store.disco, store.node_key)
 
 

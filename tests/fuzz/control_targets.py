@@ -35,6 +35,7 @@ from fuzz.target import Input, Target, piece
 _SERVER = MachinePrivate.from_entropy(b"s" * 32)
 _CLIENT = MachinePrivate.from_entropy(b"c" * 32)
 _EPHEMERAL = MachinePrivate.from_entropy(b"e" * 32)
+_AGREEMENT = noise.Agreement(_SERVER)
 _VERSION = 142
 
 
@@ -44,12 +45,12 @@ def _noise_client() -> NoiseClient:
 
 def _handshake() -> tuple[NoiseClient, NoiseServer, bytes]:
     """Both ends, and the response that is on its way to the client."""
-    client, server = _noise_client(), NoiseServer(_SERVER, MachinePrivate.from_entropy(b"f" * 32))
+    client, server = _noise_client(), NoiseServer(_AGREEMENT, MachinePrivate.from_entropy(b"f" * 32))
     return client, server, server.accept(client.initiation())
 
 
 def _initiation(data: bytes) -> None:
-    server = NoiseServer(_SERVER, _EPHEMERAL)
+    server = NoiseServer(_AGREEMENT, _EPHEMERAL)
     try:
         assert len(server.accept(data)) == noise.HEADER_BYTES + noise.RESPONSE_BODY_BYTES
     except WireError:
@@ -209,7 +210,7 @@ async def _serve_http(data: bytes) -> None:
         return sentence(200, "well")
 
     def make_tunnel(initiation: bytes, _peer: str) -> tuple[Tunnel, bytes]:
-        server = NoiseServer(_SERVER, _EPHEMERAL)
+        server = NoiseServer(_AGREEMENT, _EPHEMERAL)
         first = server.accept(initiation)
         return Tunnel(server, _no_route, "peer", lambda _tunnel: None), first
 
