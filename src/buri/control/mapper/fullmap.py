@@ -129,14 +129,13 @@ class FullMaps:
             routes.setdefault(node_id // CHUNK, []).append((node_id, usable))
         pieces: list[_Piece] = []
         lone: list[bytes] = []
-        for number, (ids, mask) in self._members.items():
+        for number, (_, mask) in self._members.items():
             shown = peers & mask
             if shown == mask:
                 self._add(pieces, lone)
                 pieces.append(self._chunk(number, snapshot, tuple(routes.get(number, ())), sight, now_s))
             elif shown:
-                bit = self.sees.bit
-                lone.extend(self.peer(snapshot, snapshot.nodes[i], sight, now_s) for i in ids if bit(i) & shown)
+                lone.extend(self.peer(snapshot, snapshot.nodes[i], sight, now_s) for i in self.sees.ids(shown))
         self._add(pieces, lone)
         return pieces
 

@@ -51,7 +51,7 @@ class Merged(msgspec.Struct):
     """What lies between two places of the journal, merged.
 
     `moved`: the places in masks that were taken or left meanwhile. `left`: nodes that were there at the beginning and
-    left, by their id, with the place they had.
+    left, by their id, with the place they had. `mask`: those of `nodes` that take part now, once somebody worked it out.
     """
 
     nodes: dict[int, int] = msgspec.field(default_factory=dict)
@@ -59,6 +59,7 @@ class Merged(msgspec.Struct):
     derp_map: bool = False
     moved: Mask = 0
     left: dict[int, Mask] = msgspec.field(default_factory=dict)
+    mask: Mask | None = None
 
     def take(self, entry: Entry, newcomers: set[int]) -> None:
         """Add the next entry; `newcomers` are nodes that came after the beginning."""

@@ -31,12 +31,13 @@ class News:
 
     def likeness(self, sight: Sight) -> Hashable:
         """What two nodes have in common that are told the same of their peers, when neither's sight changed."""
-        merged, bit = self._merged, self._sees.bit
+        merged = self._merged
         routes = tuple((i, sight.routes[i]) for i in merged.nodes if i in sight.routes) if sight.routes else ()
         if sight.peers == EVERYBODY:
             return (routes, sight.ipv4)
-        seen = tuple(i for i in merged.nodes if bit(i) & sight.peers)
-        return (routes, sight.ipv4, seen, tuple(sorted(self._users(sight))))
+        if merged.mask is None:
+            merged.mask = sum(map(self._sees.bit, merged.nodes))
+        return (routes, sight.ipv4, merged.mask & sight.peers, tuple(sorted(self._users(sight))))
 
     def for_blind(self, viewer_id: int) -> list[bytes]:
         """For a node that may see nobody: relays and itself."""
