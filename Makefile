@@ -5,11 +5,12 @@
 # make peers    build the real peers into build/peers/bin
 # make bench-tunnel   the tunnel beside tailscaled, wireguard-go and none (root; ROUNDS=5 LENGTH=5)
 # make fuzz     every parser fuzzed for a minute (SECONDS=60), findings listed
-# make bench-control  a load of nodes on buri server (NODES=100,300,1000)
+# make bench-control  a load of nodes on buri server (NODES=100,300,1000), and on headscale where it is (HEADSCALE=100,300)
+# make bench-startup  how soon burid is there and what it takes idle, beside tailscaled (root; ROUNDS=5)
 SHELL := /bin/sh
 PY := .venv/bin/python
 CARGO := PATH="$$HOME/.cargo/bin:$$PATH" cargo
-.PHONY: demo test fuzz check setup engine peers bench-tunnel bench-control format clean test-rust test-python
+.PHONY: demo test fuzz check setup engine peers bench-tunnel bench-control bench-startup format clean test-rust test-python
 
 setup:
 	@tools/setup.sh
@@ -23,12 +24,16 @@ peers: setup
 ROUNDS ?= 5
 LENGTH ?= 5
 NODES ?= 100,300,1000
+HEADSCALE ?= $(if $(shell command -v headscale),100)
 
 bench-tunnel: setup engine peers
 	@$(PY) bench/tunnel.py --rounds $(ROUNDS) --seconds $(LENGTH)
 
 bench-control: setup
-	@$(PY) bench/control.py --nodes $(NODES)
+	@$(PY) bench/control.py --nodes $(NODES) --headscale "$(HEADSCALE)"
+
+bench-startup: setup engine peers
+	@$(PY) bench/startup.py --rounds $(ROUNDS)
 
 demo: setup
 	@$(PY) tools/demo.py $(if $(KEEP),--keep)
