@@ -76,6 +76,7 @@ def main() -> None:
             tun_name=config["tun"],
             mtu=config.get("mtu", 1280),
             udp_port=config.get("udp_port", 41641),
+            spin_us=config.get("spin_us", 50),
             offloads=port.Offloads(**config.get("offloads", {})),
         )
     )

@@ -147,6 +147,12 @@ class Burid(NodeCommands):
         done = self.host.run(*command, check=False, env=ENVIRONMENT)
         return done.returncode, done.stdout + done.stderr
 
+    def figures(self) -> dict[str, int]:
+        """`buri debug metrics`: the engine's and the path machines' counters, without their prefix and suffix."""
+        lines = (line for line in self.cli("debug", "metrics").splitlines() if not line.startswith("#"))
+        pairs = (line.rsplit(" ", 1) for line in lines)
+        return {name.removeprefix("burid_").removesuffix("_total"): int(value) for name, value in pairs}
+
     def status(self) -> dict[str, Any]:
         """`buri status --json`."""
         done = self.host.run(*PROGRAMS["buri"], f"--socket={self.socket}", "status", "--json", env=ENVIRONMENT)

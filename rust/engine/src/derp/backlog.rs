@@ -7,17 +7,11 @@ pub(crate) struct Backlog {
     bytes: VecDeque<u8>,
     lens: VecDeque<u32>,
     limit_bytes: usize,
-    /// So many frames may wait however long they are.
-    least_frames: usize,
 }
 
 impl Backlog {
     pub fn new(limit_bytes: usize) -> Backlog {
-        Backlog::with_least(limit_bytes, 0)
-    }
-
-    pub fn with_least(limit_bytes: usize, least_frames: usize) -> Backlog {
-        Backlog { bytes: VecDeque::new(), lens: VecDeque::new(), limit_bytes, least_frames }
+        Backlog { bytes: VecDeque::new(), lens: VecDeque::new(), limit_bytes }
     }
 
     /// Give back memory that a burst needed.
@@ -30,6 +24,11 @@ impl Backlog {
         self.lens.is_empty()
     }
 
+    /// How many frames wait.
+    pub fn len(&self) -> usize {
+        self.lens.len()
+    }
+
     pub fn len_bytes(&self) -> usize {
         self.bytes.len()
     }
@@ -38,9 +37,8 @@ impl Backlog {
     pub fn push(&mut self, parts: &[&[u8]]) -> u64 {
         let len: usize = parts.iter().map(|part| part.len()).sum();
         let mut dropped = 0;
-        while self.bytes.len() + len > self.limit_bytes && self.lens.len() >= self.least_frames {
-            let Some(oldest) = self.lens.pop_front() else { break };
-            self.bytes.drain(..oldest as usize);
+        while self.bytes.len() + len > self.limit_bytes && !self.lens.is_empty() {
+            self.drop_oldest();
             dropped += 1;
         }
         for part in parts {
@@ -48,6 +46,13 @@ impl Backlog {
         }
         self.lens.push_back(len as u32);
         dropped
+    }
+
+    /// Drop the oldest frame; its length.
+    pub fn drop_oldest(&mut self) -> usize {
+        let len = self.lens.pop_front().unwrap_or_default() as usize;
+        self.bytes.drain(..len);
+        len
     }
 
     /// Take whole frames, about `wanted` bytes of them, and hand them to `sink` in one or two pieces.
@@ -91,15 +96,6 @@ mod tests {
             assert_eq!(backlog.push(&[&[round + 100; 9]]), 0);
             assert_eq!(all(&mut backlog), [vec![round; 7], vec![round + 100; 9]].concat());
         }
-    }
-
-    #[test]
-    fn a_few_long_frames_may_exceed_the_limit() {
-        let mut backlog = Backlog::with_least(10, 2);
-        assert_eq!(backlog.push(&[&[1; 9]]), 0);
-        assert_eq!(backlog.push(&[&[2; 9]]), 0);
-        assert_eq!(backlog.push(&[&[3; 9]]), 1);
-        assert_eq!(all(&mut backlog), [[2; 9], [3; 9]].concat());
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! A relay's core without sockets: who is connected, whom each packet goes to, what each client is to be sent.
 //!
 //! The shell `accept`s a client once its HTTP upgrade is answered, hands what it reads to `handle_bytes`, sends what
-//! `drain` gives for every client in `take_dirty`, closes those in `take_closing`, and says `remove` when a connection ended.
+//! `drain` gives for every client in `take_dirty`, lets those in `take_resting` wait, closes those in `take_closing`, and says `remove` when a connection ended.
 //! Rules: wire reference 1d, "Server behaviour". A full queue drops its oldest frame and counts; a reader never waits.
 
 use std::collections::{HashMap, HashSet};
@@ -12,7 +12,7 @@ use crypto_box::{PublicKey, SalsaBox, SecretKey};
 use serde::Deserialize;
 
 use super::frames::*;
-use super::member::{Member, Phase};
+use super::member::{Member, Phase, REST};
 
 const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
 const KEEP_ALIVE: Duration = Duration::from_secs(60);
@@ -46,6 +46,7 @@ pub struct Counters {
     pub peer_gone_disconnected_frames: u64,
     pub peer_gone_not_here_frames: u64,
     pub clients_refused: u64,
+    pub clients_slowed: u64,
     pub clients_closed_protocol: u64,
     pub clients_closed_hello: u64,
 }
@@ -65,6 +66,7 @@ pub struct Hub {
     admitted: Option<HashSet<Key, KeyState>>,
     dirty: Vec<ClientId>,
     closing: Vec<(ClientId, &'static str)>,
+    resting: Vec<ClientId>,
     entropy: Entropy,
     next_sweep: Option<Instant>,
     pub counters: Counters,
@@ -80,6 +82,7 @@ impl Hub {
             admitted: None,
             dirty: Vec::new(),
             closing: Vec::new(),
+            resting: Vec::new(),
             entropy,
             next_sweep: None,
             counters: Counters::default(),
@@ -114,6 +117,7 @@ impl Hub {
         self.free.push(id);
         // The place may be taken again within this turn: whoever takes it is not the one to be closed.
         self.closing.retain(|(closing, _)| *closing != id);
+        self.resting.retain(|resting| *resting != id);
         if member.phase == Phase::New {
             return;
         }
@@ -168,6 +172,19 @@ impl Hub {
     /// Clients to be closed, each with one phrase why.
     pub fn take_closing(&mut self) -> Vec<(ClientId, &'static str)> {
         std::mem::take(&mut self.closing)
+    }
+
+    /// Clients that send too much in vain, each once: they are not to be read from until then.
+    pub fn take_resting(&mut self, now: Instant) -> impl Iterator<Item = (ClientId, Instant)> + '_ {
+        self.resting.drain(..).map(move |id| (id, now + REST))
+    }
+
+    fn waste(&mut self, id: ClientId, now: Instant, bytes: usize) {
+        let Some(Some(member)) = self.members.get_mut(id as usize) else { return };
+        if member.waste(now, bytes) && !self.resting.contains(&id) {
+            self.resting.push(id);
+            self.counters.clients_slowed += 1;
+        }
     }
 
     /// Whole frames for a client, about `budget` bytes.
@@ -300,6 +317,7 @@ impl Hub {
             NOTE_PREFERRED => self.note_preferred(id, body.first() == Some(&1)),
             PING => {
                 self.counters.got_ping += 1;
+                self.waste(id, now, body.len());
                 if let Some(payload) = body.get(..8) {
                     self.counters.sent_pong += u64::from(self.say(id, PONG, &[payload]));
                 }
@@ -363,6 +381,7 @@ impl Hub {
         }
         let Some(peer) = self.active(to) else {
             self.counters.packets_dropped_unknown_dest += 1;
+            self.waste(id, now, packet.len());
             if disco {
                 self.tell_not_here(id, now, to);
             }
@@ -374,7 +393,11 @@ impl Hub {
         let Some(Some(receiver)) = self.members.get_mut(peer as usize) else { return };
         receiver.know(&from);
         let head = build_header(RECV_PACKET, KEY_BYTES + packet.len());
-        self.counters.packets_dropped_queue_head += receiver.relay(disco, &[&head, &from, packet]);
+        let dropped = receiver.relay(disco, &from, &[&head, &from, packet]);
+        self.counters.packets_dropped_queue_head += dropped.frames;
+        if dropped.own_bytes > 0 {
+            self.waste(id, now, dropped.own_bytes);
+        }
         self.counters.packets_sent += 1;
         self.soil(peer);
     }

@@ -266,3 +266,55 @@ fn nobody_is_told_of_a_peer_that_never_reached_it() {
     relay.hub.remove(alice.id);
     assert!(relay.heard(bob.id).is_empty());
 }
+
+#[test]
+fn who_floods_a_peer_displaces_nobody_elses_packets_and_is_left_to_rest() {
+    let mut relay = Relay::new();
+    let (honest, flooder, bob) = (relay.join(1), relay.join(2), relay.join(3));
+    for number in 0..100u8 {
+        for _ in 0..40 {
+            relay.say(flooder.id, &packet(&bob.key, &[0xff; 1000]));
+        }
+        relay.say(honest.id, &packet(&bob.key, &[number; 1000]));
+    }
+    let now = relay.now;
+    let resting: Vec<_> = relay.hub.take_resting(now).collect();
+    assert_eq!(resting.iter().map(|(id, _)| *id).collect::<Vec<_>>(), [flooder.id]);
+    assert!(resting[0].1 > now);
+    let heard = relay.heard(bob.id);
+    let honests: Vec<u8> =
+        heard.iter().filter(|(_, body)| body[..32] == honest.key).map(|(_, body)| body[32]).collect();
+    assert_eq!(honests, (0..100).collect::<Vec<u8>>());
+    assert!(heard.len() < 300);
+}
+
+#[test]
+fn packets_to_nobody_and_pings_without_end_are_waste_and_a_little_of_it_is_forgiven() {
+    let mut relay = Relay::new();
+    let (alice, bob) = (relay.join(1), relay.join(2));
+    let mut ping = Vec::new();
+    push_frame(&mut ping, PING, &[&[7; 8]]);
+    for frame in [packet(&[9; 32], &[0; 1000]), ping] {
+        let now = relay.now;
+        for _ in 0..100 {
+            relay.say(alice.id, &frame);
+        }
+        assert_eq!(relay.hub.take_resting(now).count(), 0);
+        for _ in 0..10_000 {
+            relay.say(alice.id, &frame);
+        }
+        assert_eq!(relay.hub.take_resting(now).map(|(id, _)| id).collect::<Vec<_>>(), [alice.id]);
+        relay.now += Duration::from_secs(1);
+    }
+    for _ in 0..100 {
+        relay.say(alice.id, &packet(&bob.key, &[0; 1000]));
+        relay.heard(bob.id);
+    }
+    let now = relay.now;
+    assert_eq!(relay.hub.take_resting(now).count(), 0, "what is delivered is no waste");
+    for _ in 0..10_000 {
+        relay.say(alice.id, &packet(&[9; 32], &[0; 1000]));
+    }
+    relay.hub.remove(alice.id);
+    assert_eq!(relay.hub.take_resting(now).count(), 0, "who has left rests already");
+}

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
-use super::backlog::Backlog;
+use super::fair::{Dropped, Fair};
 use super::frames::{push_frame, Key};
 
 /// Some 35 ms of 60 Mbit/s, or four super-packets: enough that a fast stream never runs dry between two turns of the
@@ -18,6 +18,14 @@ const URGENT_BYTES: usize = 16 << 10;
 /// Peers remembered per client, to tell them when it leaves.
 const LONGEST_ACQUAINTANCE: usize = 4096;
 const GONE_BURST: f64 = 3.0;
+/// What a client may send in vain (to nobody, or more than its receiver takes), and how fast that is forgiven.
+const WASTE_BYTES: f64 = (256 << 10) as f64;
+const WASTE_A_SECOND: f64 = (1 << 20) as f64;
+/// What handling a frame costs besides its bytes.
+const FRAME_COST_BYTES: usize = 128;
+/// How long a client that wastes too much is not read from: its own connection slows it down then. Short enough that a
+/// receiver's queue does not run dry below a gigabit a second.
+pub(super) const REST: Duration = Duration::from_millis(2);
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Phase {
@@ -41,8 +49,11 @@ pub(super) struct Member {
     pub skip: usize,
     pub acquaintances: HashSet<Key, foldhash::fast::RandomState>,
     urgent: Vec<u8>,
-    disco: Backlog,
-    data: Backlog,
+    disco: Fair,
+    data: Fair,
+    /// What this client may yet send for nothing before it is left to rest, as it was at `waste_at`.
+    waste_left: f64,
+    waste_at: Instant,
     gone_tokens: f64,
     gone_at: Instant,
 }
@@ -60,8 +71,10 @@ impl Member {
             skip: 0,
             acquaintances: HashSet::default(),
             urgent: Vec::new(),
-            disco: Backlog::new(DISCO_BYTES),
-            data: Backlog::with_least(DATA_BYTES, LEAST_DATA_PACKETS),
+            disco: Fair::new(DISCO_BYTES, 0),
+            data: Fair::new(DATA_BYTES, LEAST_DATA_PACKETS),
+            waste_left: WASTE_BYTES,
+            waste_at: now,
             gone_tokens: GONE_BURST,
             gone_at: now,
         }
@@ -76,13 +89,23 @@ impl Member {
         true
     }
 
-    /// Queue a packet's frame; the number of older ones dropped for it.
-    pub fn relay(&mut self, disco: bool, parts: &[&[u8]]) -> u64 {
-        if disco {
-            self.disco.push(parts)
-        } else {
-            self.data.push(parts)
+    /// Queue the frame of a packet that `sender` sent.
+    pub fn relay(&mut self, disco: bool, sender: &Key, parts: &[&[u8]]) -> Dropped {
+        let queue = if disco { &mut self.disco } else { &mut self.data };
+        queue.push(sender, parts)
+    }
+
+    /// It sent a frame of so many bytes for nothing. Whether it is to be left unread for `REST`, having done so too often.
+    pub fn waste(&mut self, now: Instant, bytes: usize) -> bool {
+        let passed = now.saturating_duration_since(self.waste_at);
+        self.waste_at = now;
+        let gained = passed.as_secs_f64() * WASTE_A_SECOND;
+        self.waste_left = (self.waste_left + gained).min(WASTE_BYTES) - (bytes + FRAME_COST_BYTES) as f64;
+        if self.waste_left > 0.0 {
+            return false;
         }
+        self.waste_left = WASTE_BYTES;
+        true
     }
 
     pub fn has_output(&self) -> bool {
@@ -95,15 +118,8 @@ impl Member {
         out.append(&mut self.urgent);
         for queue in [&mut self.disco, &mut self.data] {
             let used = out.len() - start;
-            if used < budget && !queue.is_empty() {
-                let taken: Result<(), std::convert::Infallible> = queue.take(budget - used, |bytes| {
-                    out.extend_from_slice(bytes);
-                    Ok(())
-                });
-                match taken {
-                    Ok(()) => {}
-                    Err(never) => match never {},
-                }
+            if used < budget {
+                queue.take(out, budget - used);
             }
         }
     }

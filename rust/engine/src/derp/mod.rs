@@ -2,6 +2,7 @@
 
 pub(crate) mod backlog;
 pub mod client;
+mod fair;
 pub mod frames;
 pub mod hub;
 mod member;

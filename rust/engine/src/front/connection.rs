@@ -39,6 +39,8 @@ pub(super) struct Connection {
     pub client_ended: bool,
     /// When patience ends: for the head, or for room to write.
     pub deadline: Option<Instant>,
+    /// It is not read from before this.
+    pub unread_until: Option<Instant>,
     moved: u64,
     /// Bytes that the peer had not acknowledged when patience began.
     unacknowledged: usize,
@@ -56,6 +58,7 @@ impl Connection {
             local,
             client_ended: false,
             deadline: Some(now + HEAD_TIMEOUT),
+            unread_until: None,
             moved: 0,
             unacknowledged: 0,
             stalled: false,
@@ -107,7 +110,7 @@ impl Connection {
             }
             Stage::Dialling(_) => (false, write, false, false),
             Stage::Ending => (false, write, false, false),
-            _ => (true, write, false, false),
+            _ => (self.unread_until.is_none(), write, false, false),
         }
     }
 }

@@ -57,6 +57,7 @@ pub(super) struct Turn {
     scratch: Scratch,
     buffer: Vec<u8>,
     dirty: Vec<ClientId>,
+    settling: Vec<u32>,
     next_sweep: Option<Instant>,
     /// No client is accepted until then.
     resting_until: Option<Instant>,
@@ -100,6 +101,7 @@ impl Turn {
             scratch: Scratch::default(),
             buffer: Vec::new(),
             dirty: Vec::new(),
+            settling: Vec::new(),
             next_sweep: None,
             resting_until: None,
             accepted: 0,
@@ -387,8 +389,23 @@ impl Turn {
     fn serve_relay(&mut self, now: Instant) {
         let Some(hub) = &mut self.hub else { return };
         hub.handle_timeout(now);
-        for (id, _why) in hub.take_closing() {
+        let closing = hub.take_closing();
+        let mut slowed = None;
+        for (id, until) in hub.take_resting(now) {
+            if let Some(connection) = &mut self.slots[self.places[id as usize] as usize].connection {
+                connection.unread_until = Some(until);
+                slowed = Some(until);
+                self.settling.push(self.places[id as usize]);
+            }
+        }
+        if let Some(until) = slowed {
+            self.due(until);
+        }
+        for (id, _why) in closing {
             self.close(self.places[id as usize]);
+        }
+        while let Some(index) = self.settling.pop() {
+            self.settle(index);
         }
         let mut dirty = std::mem::take(&mut self.dirty);
         if let Some(hub) = &mut self.hub {
@@ -449,6 +466,15 @@ impl Turn {
                 self.close(index);
                 continue;
             }
+            if let Some(at) = connection.unread_until {
+                if at <= now {
+                    connection.unread_until = None;
+                    self.settle(index);
+                } else {
+                    self.due(at);
+                }
+            }
+            let Some(connection) = &mut self.slots[index as usize].connection else { continue };
             if matches!(connection.stage, Stage::Dialling(_)) {
                 match self.dial(index, now) {
                     Ok(()) => self.settle(index),
@@ -506,6 +532,7 @@ impl Turn {
             ("peer_gone_disconnected_frames", relay.peer_gone_disconnected_frames),
             ("peer_gone_not_here_frames", relay.peer_gone_not_here_frames),
             ("clients_refused", relay.clients_refused),
+            ("clients_slowed", relay.clients_slowed),
             ("clients_closed_protocol", relay.clients_closed_protocol),
             ("clients_closed_hello", relay.clients_closed_hello),
         ]);

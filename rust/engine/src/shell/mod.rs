@@ -3,7 +3,7 @@
 //! `engine` is the handle with mailbox and event queue, `node` the thread's state and its turn, `tables` what orders do to it,
 //! `outbound` device → network, `inbound` network → device, `peers` the slab, `relays` the connections to
 //! relays (`trust` whom they must convince), `sessions` the seam to WireGuard,
-//! `callers` whose datagrams Python sees.
+//! `callers` whose datagrams Python sees, `vigil` when it stays awake.
 //! Everything the packet path reads lives in the thread and changes only between two batches.
 
 mod callers;
@@ -20,6 +20,7 @@ mod relays;
 mod sessions;
 mod tables;
 mod trust;
+mod vigil;
 
 pub use config::{Config, Key, Offloads};
 pub use engine::{Engine, PeerStats, StartError, Stats, Stopped};

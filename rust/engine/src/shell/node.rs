@@ -13,6 +13,7 @@ use super::events::Event;
 use super::peers::Peers;
 use super::relays::Relays;
 use super::sessions::{wireguard_now, Sessions};
+use super::vigil::Vigil;
 use crate::filter::Filter;
 use crate::os::poller::{Interest, Poller, Ready};
 use crate::routes::Routes;
@@ -61,7 +62,7 @@ pub struct Node {
     pub(super) health_told: u32,
     pub(super) now: Instant,
     pub(super) wireguard_now: wireguard::Instant,
-    spin: Duration,
+    vigil: Vigil,
     /// What was read from the device; empty while in use.
     pub(super) packet: Vec<u8>,
     /// Segments before they are sealed; empty while in use.
@@ -120,8 +121,8 @@ impl Node {
             health_told: 0,
             now: Instant::now(),
             wireguard_now: wireguard_now(),
-            // Spinning on the only core would keep away whom we wait for.
-            spin: if alone { Duration::ZERO } else { config.spin },
+            // Staying awake on the only core would keep away whom we wait for.
+            vigil: Vigil::new(if alone { Duration::ZERO } else { config.spin }),
             packet: vec![0; READ_BYTES],
             sealed: vec![0; READ_BYTES + OVERHEAD_BYTES],
             plain_packets: vec![0; 2 * READ_BYTES],
@@ -149,7 +150,7 @@ impl Node {
 
     /// Turn until told to stop; an error is a sentence for Python's `Fatal`.
     pub fn run(&mut self) -> Result<(), String> {
-        let mut last_packet: Option<Instant> = None;
+        let mut offered: Option<Instant> = None;
         loop {
             self.shared.events.push_all(&mut self.events);
             // Looked at after `wake` was cleared, so that the call to stop is never slept through.
@@ -158,14 +159,17 @@ impl Node {
                 self.relays.close_all();
                 return Ok(());
             }
-            let spinning = last_packet.is_some_and(|at| self.now.duration_since(at) < self.spin);
-            let timeout = if spinning { Some(Duration::ZERO) } else { self.time_left() };
+            let awake = self.vigil.holds(self.now);
+            let timeout = if awake { Some(Duration::ZERO) } else { self.time_left() };
             let ready = self
                 .poller
                 .wait(timeout)
                 .map_err(|error| format!("The packet engine cannot wait for packets ({error})."))?;
             self.now = Instant::now();
             self.wireguard_now = wireguard_now();
+            if let Some(before) = offered.take() {
+                self.vigil.note_offer(before, self.now);
+            }
             if (0..ready).any(|index| self.poller.ready(index).token == TOKEN_WAKE) {
                 self.shared.wake.clear();
             }
@@ -183,11 +187,10 @@ impl Node {
             self.relays.flush(self.now, &self.poller);
             self.handle_inbox();
             if packets {
-                last_packet = Some(self.now);
-            } else if spinning {
+                self.vigil.note_packets(self.now);
+            } else if awake {
+                offered = Some(Instant::now());
                 std::thread::yield_now();
-            } else {
-                last_packet = None;
             }
         }
     }

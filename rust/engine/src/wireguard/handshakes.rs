@@ -54,6 +54,10 @@ impl Device {
         }
         if self.gauge.note(now) {
             if !self.jar.mac2_fits(now, &source, message) {
+                if !self.gauge.may_reply() {
+                    self.counters.rate_limited += 1;
+                    return None;
+                }
                 let reply = self.jar.reply(now, &source, message, &mut self.generator);
                 out.packets.push_back(Outgoing { to: Destination::Source(source), bytes: reply.to_vec() });
                 self.counters.cookies_sent += 1;

@@ -71,17 +71,22 @@ impl Limiter {
     }
 }
 
+/// Cookie replies a second. Each costs some five microseconds with its sending: a flood of any size leaves the engine its
+/// thread, and an honest peer's share of the replies is still one in a few.
+const COOKIES_PER_SECOND: u32 = 20_000;
+
 /// Counts handshake messages; above the threshold the device is under load for the rest of this second and the next.
 pub(crate) struct LoadGauge {
     per_second: u32,
     window_start: Instant,
     count: u32,
+    cookies: u32,
     loaded_until: Option<Instant>,
 }
 
 impl LoadGauge {
     pub(crate) fn new(per_second: u32) -> Self {
-        LoadGauge { per_second, window_start: Instant::ZERO, count: 0, loaded_until: None }
+        LoadGauge { per_second, window_start: Instant::ZERO, count: 0, cookies: 0, loaded_until: None }
     }
 
     /// Notes one message; whether the device is under load.
@@ -89,12 +94,19 @@ impl LoadGauge {
         if now.since(self.window_start) >= ONE_SECOND {
             self.window_start = now;
             self.count = 0;
+            self.cookies = 0;
         }
         self.count = self.count.saturating_add(1);
         if self.count > self.per_second {
             self.loaded_until = Some(now + ONE_SECOND);
         }
         self.loaded_until.is_some_and(|until| now < until)
+    }
+
+    /// Whether one more cookie may be given away in this second.
+    pub(crate) fn may_reply(&mut self) -> bool {
+        self.cookies = self.cookies.saturating_add(1);
+        self.cookies <= COOKIES_PER_SECOND
     }
 }
 
@@ -136,6 +148,14 @@ mod tests {
         assert!((0..MOST_SOURCES).all(|i| limiter.allow(now, &relay(i))));
         assert!(!limiter.allow(now, &relay(MOST_SOURCES)));
         assert!(limiter.allow(now + ONE_SECOND * 2, &relay(MOST_SOURCES)));
+    }
+
+    #[test]
+    fn cookies_are_given_away_at_a_bounded_rate() {
+        let (mut gauge, now) = (LoadGauge::new(0), Instant::from_nanos(5));
+        let given = (0..100_000).filter(|_| gauge.note(now) && gauge.may_reply()).count();
+        assert_eq!(given, COOKIES_PER_SECOND as usize);
+        assert!(gauge.note(now + ONE_SECOND) && gauge.may_reply());
     }
 
     #[test]

@@ -90,7 +90,7 @@ pub struct Counters {
     pub malformed: u64,
     /// Dropped: mac1 does not fit (not meant for us).
     pub bad_mac1: u64,
-    /// Dropped under load: the source is over its rate.
+    /// Dropped under load: the source is over its rate, or too many were told to come again with a cookie.
     pub rate_limited: u64,
     /// Dropped: the handshake did not authenticate.
     pub bad_handshake: u64,
