@@ -94,7 +94,8 @@ def test_floods_at_a_node_reach_neither_python_nor_its_peers(lab: Lab) -> None:
         cpu_s, began = benchload.pid_cpu_s(victim.process.popen.pid), time.monotonic()
         with flood(evil, kind, two.address, NODE_PORT, node_key) as process:
             rate = Rate(rate_before, measure(one, two, address))
-            send_checked(one, address, 7000, CHECKED_BYTES)
+            for _ in range(3):
+                send_checked(one, address, 7000, CHECKED_BYTES)
         took_s = time.monotonic() - began
         grown_mb = benchload.rss_mb(victim.process) - memory_mb
         cpu_s = (benchload.pid_cpu_s(victim.process.popen.pid) - cpu_s) / took_s
@@ -107,6 +108,8 @@ def test_floods_at_a_node_reach_neither_python_nor_its_peers(lab: Lab) -> None:
         assert done["engine_handshakes_done"] <= 4
         if kind in ("initiations", "spoofed"):
             assert done["engine_wireguard_cookies_sent"] > 0
+            # Cookies for made-up neighbours wait in the kernel for an answer to ARP: they may not fill the socket's buffer.
+            assert done["engine_drop_out_congested"] == 0
             assert done["engine_drop_wireguard_bad_handshake"] <= UNDER_LOAD_A_SECOND * (took_s + 2)
         else:
             heard = done[f"engine_{kind}_rx"] - done["engine_drop_in_callers"]

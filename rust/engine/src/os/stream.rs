@@ -8,7 +8,7 @@ use std::sync::Arc;
 use rustls::{ClientConfig, ClientConnection, Connection, ServerConnection};
 use rustls_pki_types::ServerName;
 
-use super::{set_option, SockAddr};
+use super::{get_option, held_bytes, set_option, SockAddr};
 
 /// What the kernel may hold unsent: more would only wait where it cannot be dropped.
 const UNSENT_BYTES: libc::c_int = 128 << 10;
@@ -78,12 +78,7 @@ impl Stream {
 
     /// Bytes that the kernel has taken and the peer has not acknowledged.
     pub fn unacknowledged(&self) -> io::Result<usize> {
-        let mut bytes: libc::c_int = 0;
-        // SAFETY: the request (SIOCOUTQ) writes one C int, which outlives the call.
-        if unsafe { libc::ioctl(self.fd.as_raw_fd(), libc::TIOCOUTQ, &mut bytes) } < 0 {
-            return Err(io::Error::last_os_error());
-        }
-        Ok(usize::try_from(bytes).unwrap_or(0))
+        held_bytes(&self.fd)
     }
 
     /// Say that nothing more will be written.
@@ -137,22 +132,9 @@ impl Stream {
 
     /// How the connecting ended, once the descriptor is writable.
     pub fn connected(&self) -> io::Result<()> {
-        let mut error: libc::c_int = 0;
-        let mut len = size_of::<libc::c_int>() as libc::socklen_t;
-        // SAFETY: SO_ERROR fills a C int.
-        let result = unsafe {
-            libc::getsockopt(
-                self.fd.as_raw_fd(),
-                libc::SOL_SOCKET,
-                libc::SO_ERROR,
-                (&mut error as *mut libc::c_int).cast(),
-                &mut len,
-            )
-        };
-        match (result, error) {
-            (0, 0) => Ok(()),
-            (0, errno) => Err(io::Error::from_raw_os_error(errno)),
-            _ => Err(io::Error::last_os_error()),
+        match get_option(&self.fd, libc::SOL_SOCKET, libc::SO_ERROR)? {
+            0 => Ok(()),
+            errno => Err(io::Error::from_raw_os_error(errno)),
         }
     }
 

@@ -60,6 +60,8 @@ counters! {
     drop_out_no_session,
     /// The UDP socket's buffer was full.
     drop_out_congested,
+    /// Cookies for senders who may be made up, when what was sent to such fills a quarter of the socket's buffer.
+    drop_out_cookies,
     /// The kernel refused to send (see PathFault).
     drop_out_refused,
     /// The relay is not connected.

@@ -23,6 +23,9 @@ const GROUP: usize = 8;
 /// Handshake messages a second above which a source must prove its address.
 const UNDER_LOAD_A_SECOND: u32 = 200;
 
+/// The first byte of a cookie reply (WireGuard, section 5.4.7).
+const COOKIE_REPLY: u8 = 3;
+
 pub(super) struct Sessions {
     device: Device,
     out: Out,
@@ -273,7 +276,15 @@ impl Node {
                     None => self.counters.drop_out_no_path += 1,
                 }
             }
-            Destination::Source(Source::Udp(to)) => self.send_datagram(to, message, true),
+            Destination::Source(Source::Udp(to)) => {
+                // Of the answers, only cookies go to senders who have proven nothing.
+                let proven = message.first() != Some(&COOKIE_REPLY);
+                if proven || self.sockets.of(&to).is_some_and(|socket| socket.has_room_for_strangers()) {
+                    self.send_datagram(to, message, true);
+                } else {
+                    self.counters.drop_out_cookies += 1;
+                }
+            }
             Destination::Source(Source::Relay { region, key }) => {
                 self.relays.send(region, &key, message, false, &mut self.counters);
             }

@@ -62,7 +62,7 @@ impl Vigil {
             self.until = None;
             self.paid = 0;
             self.resting_until = Some(now + self.next_rest);
-            self.next_rest = (self.next_rest * 2).min(LONGEST_REST);
+            self.next_rest = (self.next_rest * 4).min(LONGEST_REST);
         }
     }
 }
@@ -107,7 +107,7 @@ mod tests {
     fn a_core_that_others_want_is_left_to_them_for_longer_each_time() {
         let (mut vigil, mut now) = awake();
         let mut rests = Vec::new();
-        for _ in 0..11 {
+        for _ in 0..7 {
             assert!(vigil.holds(now));
             vigil.note_offer(now, now + SOON);
             assert!(vigil.holds(now), "a short offer changes nothing");
@@ -120,13 +120,13 @@ mod tests {
             }
             rests.push(now.duration_since(given_up).as_millis());
         }
-        assert_eq!(rests, [5, 10, 20, 40, 80, 160, 320, 640, 1280, 2560, 2560]);
+        assert_eq!(rests, [5, 20, 80, 320, 1280, 2560, 2560]);
     }
 
     #[test]
     fn vigils_that_pay_make_the_next_rest_short_again() {
         let (mut vigil, mut now) = awake();
-        for _ in 0..5 {
+        for _ in 0..3 {
             vigil.note_offer(now, now + SHORT_OFFER * 2);
         }
         let mut rests = Vec::new();
@@ -139,6 +139,6 @@ mod tests {
             }
         }
         // The first packets after the rest began no vigil yet.
-        assert_eq!(rests, [160, 160, 80, 40, 20, 10]);
+        assert_eq!(rests, [320, 320, 160, 80, 40, 20]);
     }
 }

@@ -4,7 +4,7 @@ use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 
-use crate::os::{set_option, SockAddr};
+use crate::os::{get_option, held_bytes, set_option, SockAddr};
 
 /// 10 ms at 10 Gbit/s, and a little for bursts.
 const RECEIVE_BUFFER_BYTES: libc::c_int = 16 << 20;
@@ -50,6 +50,7 @@ pub struct Socket {
     ipv6: bool,
     port: u16,
     fragmentation: Fragmentation,
+    send_buffer_bytes: usize,
     /// Cleared for good when the kernel refuses a train.
     pub gso: bool,
     /// Whether trains come in.
@@ -66,7 +67,15 @@ impl Socket {
         }
         // SAFETY: `raw` is a fresh descriptor that nobody else owns.
         let fd = unsafe { OwnedFd::from_raw_fd(raw) };
-        let mut socket = Socket { fd, ipv6, port: 0, fragmentation: Fragmentation::Allowed, gso: false, gro: false };
+        let mut socket = Socket {
+            fd,
+            ipv6,
+            port: 0,
+            fragmentation: Fragmentation::Allowed,
+            send_buffer_bytes: 0,
+            gso: false,
+            gro: false,
+        };
         if ipv6 {
             socket.set(libc::IPPROTO_IPV6, libc::IPV6_V6ONLY, 1).map_err(BindError::Other)?;
         }
@@ -82,6 +91,8 @@ impl Socket {
         if socket.set(libc::SOL_SOCKET, libc::SO_SNDBUFFORCE, SEND_BUFFER_BYTES).is_err() {
             socket.set(libc::SOL_SOCKET, libc::SO_SNDBUF, SEND_BUFFER_BYTES).map_err(BindError::Other)?;
         }
+        let granted = get_option(&socket, libc::SOL_SOCKET, libc::SO_SNDBUF).map_err(BindError::Other)?;
+        socket.send_buffer_bytes = usize::try_from(granted).unwrap_or(0);
         socket.set_fragmentation(Fragmentation::Never).map_err(BindError::Other)?;
         socket.gro = options.gro && socket.set(libc::IPPROTO_UDP, UDP_GRO, 1).is_ok();
         // Setting the segment size to 0 changes nothing and tells whether the kernel knows the option.
@@ -142,6 +153,12 @@ impl Socket {
 
     pub fn port(&self) -> u16 {
         self.port
+    }
+
+    /// Whether answers to those who have proven nothing may go out. The kernel holds what it sends to an address of this
+    /// link that nobody answers at, for seconds: made-up senders would fill the buffer that all share.
+    pub fn has_room_for_strangers(&self) -> bool {
+        held_bytes(&self.fd).is_ok_and(|held| held < self.send_buffer_bytes / 4)
     }
 }
 
