@@ -1,6 +1,7 @@
 # make demo     a mesh of two homes and a server in network namespaces, shown and measured (KEEP=1 leaves it running)
 # make test     everything that can run here: unit, sim, Rust, namespaces, real peers
 # make check    format, lint, types, import arrows, purity, stubs
+# make captures CAPTURES=FOLDER   policies with what Tailscale's service compiled from them (or BURI_POLICY_CAPTURES)
 # make engine   build the packet engine into src/buri/engine
 # make peers    build the real peers into build/peers/bin
 # make bench-tunnel   the tunnel beside tailscaled, wireguard-go and none (root; ROUNDS=5 LENGTH=5)
@@ -10,7 +11,7 @@
 SHELL := /bin/sh
 PY := .venv/bin/python
 CARGO := PATH="$$HOME/.cargo/bin:$$PATH" cargo
-.PHONY: demo test fuzz check setup engine peers bench-tunnel bench-control bench-startup format clean test-rust test-python
+.PHONY: captures demo test fuzz check setup engine peers bench-tunnel bench-control bench-startup format clean test-rust test-python
 
 setup:
 	@tools/setup.sh
@@ -49,6 +50,12 @@ fuzz: setup
 
 check: setup
 	@$(PY) tools/check.py
+
+CAPTURES ?= $(BURI_POLICY_CAPTURES)
+
+captures: setup
+	@test -n "$(CAPTURES)" || { echo "Name a folder of KIND.jsonl.xz files: make captures CAPTURES=FOLDER" >&2; exit 2; }
+	@BURI_POLICY_CAPTURES="$(CAPTURES)" $(PY) -m pytest -q -rf tests/unit/policy/test_captures.py
 
 format: setup
 	@.venv/bin/ruff format src tests bench tools

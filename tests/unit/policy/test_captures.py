@@ -61,7 +61,7 @@ def _created(text: str) -> float:
 
 def _tailnet(case: dict[str, Any]) -> tuple[Tailnet, dict[str, int]]:
     users = tuple(
-        User(number, user["email"] or f"{user['name']}@example.com", ROLES[user["name"]])
+        User(number, user["email"] or f"{user['name']}@example.com", ROLES.get(user["name"], "member"))
         for number, user in enumerate(case["users"], 1)
     )
     ids = {user["name"]: number for number, user in enumerate(case["users"], 1)}

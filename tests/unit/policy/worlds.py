@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 
 from buri.policy.tailnet import Node, Role, Tailnet, User
 
-PATIENT = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # a busy machine is no failure
+PATIENT = settings(
+    deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow]
+)  # a busy machine is no failure
 ROLES: tuple[Role, ...] = ("owner", "admin", "member")
 USERS = tuple(User(number, f"u{number}@example.com", role) for number, role in enumerate(ROLES, 1))
 TAGS = ("tag:a", "tag:b", "tag:router")
