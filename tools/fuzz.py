@@ -173,8 +173,10 @@ def main() -> int:
     PLACE.mkdir(parents=True, exist_ok=True)
     programs: list[Program] = []
     left_out: list[str] = []
-    prepare: dict[str, Callable[[], Program | str]] = {"Rust": prepare_rust, "Python": prepare_python}
+    prepare: dict[str, Callable[[], Program | str]] = {"Python": prepare_python, "Rust": prepare_rust}
     for side, make in prepare.items():
+        if options.names and {name for program in programs for name in program[1]}.issuperset(options.names):
+            break
         made = make()
         if isinstance(made, str):
             left_out.append(f"left out — {side}: {made}")
