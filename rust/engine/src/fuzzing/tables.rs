@@ -5,8 +5,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::packets::packet;
 use super::{piece, Input};
-use crate::filter::headers::{Headers, TCP, UDP};
-use crate::filter::{Filter, IpRange, Rule};
+use crate::filter::headers::{Headers, Part, TCP, UDP};
+use crate::filter::{Filter, IpRange, Refusal, Rule, Table};
 use crate::routes::{PeerIndex, Prefix, Routes};
 
 fn range(input: &mut Input<'_>) -> IpRange {
@@ -39,7 +39,7 @@ pub fn filter(data: &[u8]) {
     }
     let shields_up = input.byte() & 1 == 1;
     let mut filter = Filter::default();
-    filter.replace(&local, &rules, shields_up);
+    filter.replace(Table::new(&local, &rules), shields_up);
     let contains = |ranges: &[IpRange], ipv6: bool, number: u128| {
         ranges.iter().any(|range| range.ipv6 == ipv6 && range.first <= number && number <= range.last)
     };
@@ -59,13 +59,19 @@ pub fn filter(data: &[u8]) {
         }
         if !sent {
             let mut fresh = Filter::default();
-            fresh.replace(&local, &rules, shields_up);
+            fresh.replace(Table::new(&local, &rules), shields_up);
             assert_eq!(verdict, fresh.inbound(&headers), "the verdict depends on what was asked before");
         }
-        // A new flow of TCP or UDP passes by a rule that knows its source, or as an answer.
+        // A new flow of TCP or UDP passes by a rule that has its source, destination, port and protocol; by nothing else.
         let begins = headers.protocol == UDP || headers.protocol == TCP && headers.detail & 0x12 == 0x02;
-        if verdict.is_ok() && begins && !sent && headers.part == crate::filter::headers::Part::First {
-            assert!(!shields_up && rules.iter().any(|rule| contains(&rule.sources, headers.ipv6, headers.source)));
+        if begins && !sent && headers.part == Part::First && matches!(verdict, Ok(()) | Err(Refusal::NoRule)) {
+            let allows = |rule: &Rule| {
+                contains(&rule.sources, headers.ipv6, headers.source)
+                    && contains(&rule.destinations, headers.ipv6, headers.destination)
+                    && rule.ports.iter().any(|(first, last)| (*first..=*last).contains(&headers.destination_port))
+                    && rule.protocols.contains(&headers.protocol)
+            };
+            assert_eq!(verdict.is_ok(), !shields_up && rules.iter().any(allows));
         }
     }
 }
