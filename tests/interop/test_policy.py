@@ -36,8 +36,10 @@ def policy(*devs: str, ops: tuple[str, ...] = (OPS_TO_WEB,)) -> str:
     ]
     if ops:
         rules.append({"action": "accept", "src": ["group:ops"], "dst": list(ops)})
+    grants = [{"src": ["group:devs"], "dst": ["tag:web"], "app": {"example.com/cap/board": [{"may": "write"}]}}]
     return json.dumps(
         {
+            "grants": grants,
             "groups": {"group:devs": ["alice@"], "group:ops": ["bob@"]},
             "tagOwners": {"tag:web": ["alice@"]},
             "acls": rules,
@@ -129,6 +131,14 @@ def test_what_the_policy_allows_passes_and_nothing_else(mesh: Mesh) -> None:
     assert "Denied. The nearest is acls[2]" in sentence
     assert "opens other ports" in sentence
     assert "Allowed by acls[2]" in mesh.server.admin("policy", "explain", "bob-real", "web:7001")
+    for server in ("web", "web-real"):
+        for source, granted in (("alice", {"example.com/cap/board": [{"may": "write"}]}), ("bob-real", {})):
+            found = json.loads(mesh.nodes[server].cli("whois", "--json", mesh.addresses[source][0]))
+            assert (found["CapMap"] or {}) == granted
+    for name in ("alice", "alice-real"):
+        mesh.nodes[name].cli("set", "--shields-up=true")
+    wait_until("shields to be up", lambda: mesh.open_from("alice") == {"web": {7000}, "web-real": {7000}})
+    assert mesh.open_from("alice-real") == {"web": {7000}, "web-real": {7000}}, "out goes what always went"
 
 
 def test_an_edit_counts_within_a_second_and_breaks_nothing_that_stays(

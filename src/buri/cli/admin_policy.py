@@ -36,7 +36,7 @@ def group() -> None:
     """
 
 
-@group.command("get")
+@group.command("get", short_help="Print the policy.")
 @click.option("--version", type=int, default=0, help="An older one by its number; see: buri admin policy history")
 @_JSON
 @click.pass_context
@@ -46,7 +46,7 @@ def get(context: click.Context, version: int, as_json: bool) -> None:
     print_json(policy) if as_json else click.echo(policy.text, nl=not policy.text.endswith("\n"))
 
 
-@group.command("set")
+@group.command("set", short_help="Check a policy and put it in force.")
 @click.argument("file", type=_FILE)
 @click.option("--if-match", default="", metavar="ETAG", help="Only if the policy in force still has this etag.")
 @_JSON
@@ -67,7 +67,7 @@ def set_policy(context: click.Context, file: Path, if_match: str, as_json: bool)
     print_json(row) if as_json else click.echo(f"Policy {row.version} is in force.")
 
 
-@group.command("check")
+@group.command("check", short_help="Say whether a policy could be put in force.")
 @click.argument("file", type=_FILE)
 @_JSON
 @click.pass_context
@@ -81,7 +81,7 @@ def check(context: click.Context, file: Path, as_json: bool) -> None:
     print_json(row) if as_json else click.echo(f"{file} can be put in force: {_summary(row)}.")
 
 
-@group.command("test")
+@group.command("test", short_help="Run the tests of the policy in force again.")
 @_JSON
 @click.pass_context
 def test(context: click.Context, as_json: bool) -> None:
@@ -90,7 +90,7 @@ def test(context: click.Context, as_json: bool) -> None:
     print_json(row) if as_json else click.echo(f"All pass: {_summary(row)}.")
 
 
-@group.command("explain")
+@group.command("explain", short_help="Say by which rule a node reaches another, or not.")
 @click.argument("src")
 @click.argument("dst", metavar="DST[:PORT]")
 @click.option("--proto", default="", metavar="PROTO", help="tcp, udp, icmp, …; without it any of these will do.")
@@ -123,7 +123,7 @@ def explain(context: click.Context, src: str, dst: str, proto: str, as_json: boo
     context.exit(0 if row.allowed else 1)
 
 
-@group.command("diff")
+@group.command("diff", short_help="Show who would gain and lose which ports.")
 @click.argument("file", type=_FILE)
 @_JSON
 @click.pass_context
@@ -134,7 +134,7 @@ def diff(context: click.Context, file: Path, as_json: bool) -> None:
     print_json(rows) if as_json else _print_pairs(rows)
 
 
-@group.command("history")
+@group.command("history", short_help="List the policies that are remembered.")
 @_JSON
 @click.pass_context
 def history(context: click.Context, as_json: bool) -> None:
@@ -154,7 +154,7 @@ def history(context: click.Context, as_json: bool) -> None:
     )
 
 
-@group.command("edit")
+@group.command("edit", short_help="Edit the policy in your editor.")
 @click.option("--yes", is_flag=True, help="Do not ask before it is put in force.")
 @click.pass_context
 def edit(context: click.Context, yes: bool) -> None:

@@ -98,7 +98,7 @@ def resolve(flags: ServerFlags, environment: Mapping[str, str]) -> ServerConfig:
         relay=relay,
         derp_map=Path(derp_map) if derp_map else None,
         base_domain=text("base_domain"),
-        policy=Path(policy) if (policy := text("policy")) else None,
+        policy=Path(policy).absolute() if (policy := text("policy")) else None,
     )
 
 

@@ -65,7 +65,7 @@ class Coordinator:
         self.mapper.on_open = self._presence.opened
         self.mapper.on_left = self._presence.left
         self.ledger.subscribe(self._note_keys)
-        self._registrar = Registrar(self.ledger, clock, settings, entropy)
+        self._registrar = Registrar(self.ledger, clock, settings, entropy, lambda: self.mapper.sees.compiled.policy)
         self._maps = MapService(self.ledger, self.mapper, clock)
         self.policies = Policies(self.ledger, clock, lambda: self.mapper.sees.compiled)
         self.admin = Admin(self.ledger, self._registrar, clock, settings, entropy)

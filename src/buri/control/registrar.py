@@ -15,6 +15,7 @@ from buri.control.settings import Settings
 from buri.control.snapshot import NodeRecord, UserRecord
 from buri.core.errors import BuriError, StateError, WireError
 from buri.core.keys import MachinePublic, NodePublic
+from buri.policy.model import Policy
 from buri.wire.tailcfg.base import parse_time
 from buri.wire.tailcfg.node import Hostinfo
 from buri.wire.tailcfg.register import RegisterRequest, RegisterResponse
@@ -23,11 +24,19 @@ from buri.wire.tailcfg.register import RegisterRequest, RegisterResponse
 class Registrar:
     """Lets machines in. `entropy(n)` gives n random bytes."""
 
-    def __init__(self, ledger: Ledger, clock: Clock, settings: Settings, entropy: Callable[[int], bytes]) -> None:
+    def __init__(
+        self,
+        ledger: Ledger,
+        clock: Clock,
+        settings: Settings,
+        entropy: Callable[[int], bytes],
+        policy: Callable[[], Policy],
+    ) -> None:
         self._ledger = ledger
         self._clock = clock
         self._settings = settings
         self._entropy = entropy
+        self._policy = policy
         self._logins = Logins()
 
     async def register(self, machine: MachinePublic, request: RegisterRequest, source: str = "") -> RegisterResponse:
@@ -41,12 +50,13 @@ class Registrar:
         if node is not None:
             return await self._welcome_back(applicant, node, now_s)
         if request.auth is not None and request.auth.auth_key:
-            owner = registration.owner_by_auth_key(self._ledger.head, applicant, request.auth.auth_key, now_s)
+            key = request.auth.auth_key
+            owner = registration.owner_by_auth_key(self._ledger.head, applicant, key, self._policy(), now_s)
             return _refused(owner) if isinstance(owner, Refusal) else await self._join(applicant, owner)
         holder = self._ledger.head.node_of_key(applicant.key)
         if holder is not None and holder.machine == machine and not request.followup:
             return RegisterResponse(node_key_expired=True)  # the client comes again with a fresh key
-        if refusal := registration.tags_refusal(applicant.requested_tags, ()):
+        if refusal := registration.nobodys_tags(applicant, self._policy()):
             return _refused(refusal)
         code = code_of(request.followup)
         login = self._logins.get(code, now_s) if code else None
@@ -79,7 +89,8 @@ class Registrar:
     async def approve(self, code: str, user: UserRecord) -> NodeRecord:
         """Let the waiting login in as a node of `user`. Raises StateError."""
         login = self._login(code)
-        refusal_or_join = self._decide(login.applicant, Owner(user_id=user.id))
+        owner = registration.owner_by_user(user, login.applicant, self._policy())
+        refusal_or_join = owner if isinstance(owner, Refusal) else self._decide(login.applicant, owner)
         if isinstance(refusal_or_join, Refusal):
             raise StateError(refusal_or_join.text)
         edit, node = refusal_or_join

@@ -41,6 +41,8 @@ def test_a_flag_wins_over_a_variable_and_that_over_the_default() -> None:
     assert (config.state_dir, config.listen, config.base_domain) == (Path("/a"), AddrPort.parse("10.0.0.1:81"), None)
     assert settings(environment, listen="10.0.0.1:82").listen.port == 82
     assert settings({"HOME": "/root"}).listen.port == 8080
+    assert settings({"BURI_SERVER_POLICY": "/etc/policy.hujson"}).policy == Path("/etc/policy.hujson")
+    assert settings(environment).policy is None
 
 
 def test_the_url_follows_the_listener_and_its_port_is_where_clients_find_the_relay() -> None:

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import msgspec
 
-from buri.control.domain import addresses, authkeys, names
+from buri.control.domain import addresses, authkeys, names, tags
 from buri.control.edit import Edit
-from buri.control.snapshot import AuthKeyRecord, NodeRecord, Snapshot
+from buri.control.snapshot import AuthKeyRecord, NodeRecord, Snapshot, UserRecord
 from buri.core.keys import DiscoPublic, MachinePublic, NodePublic
+from buri.policy.model import Policy
 from buri.wire.tailcfg.node import Hostinfo
 
 DAY_S = 86400.0
@@ -50,31 +51,44 @@ class Refusal(msgspec.Struct, frozen=True):
     text: str
 
 
-def owner_by_auth_key(snapshot: Snapshot, applicant: Applicant, key: str, now_s: float) -> Owner | Refusal:
+def owner_by_auth_key(
+    snapshot: Snapshot, applicant: Applicant, key: str, policy: Policy, now_s: float
+) -> Owner | Refusal:
     """Check a pre-auth key and the tags asked for."""
     record = authkeys.find(snapshot, key)
     if record is None:
         return Refusal(authkeys.UNKNOWN)
     if objection := authkeys.objection(record, now_s):
         return Refusal(objection)
-    if refusal := tags_refusal(applicant.requested_tags, record.tags):
-        return refusal
-    return Owner(
-        user_id=None if record.tags else record.user_id,
-        tags=record.tags,
-        ephemeral=record.ephemeral,
-        auth_key_id=record.id,
-    )
+    if not record.tags and record.user_id is not None:
+        owner = owner_by_user(snapshot.users[record.user_id], applicant, policy)
+        if isinstance(owner, Refusal):
+            return owner
+        return msgspec.structs.replace(owner, ephemeral=record.ephemeral, auth_key_id=record.id)
+    wrong = [tag for tag in applicant.requested_tags if tag not in record.tags]
+    if wrong:
+        return _not_permitted(wrong, f"this key grants {', '.join(record.tags)}")
+    return Owner(user_id=None, tags=record.tags, ephemeral=record.ephemeral, auth_key_id=record.id)
 
 
-def tags_refusal(requested: tuple[str, ...], granted: tuple[str, ...]) -> Refusal | None:
-    """Tags that a node asks for must be among those its key grants; without a policy no user owns a tag."""
-    wrong = [tag for tag in requested if tag not in granted]
-    if not wrong:
-        return None
-    have = f"this key grants {', '.join(granted)}" if granted else "this login grants no tags"
+def owner_by_user(user: UserRecord, applicant: Applicant, policy: Policy) -> Owner | Refusal:
+    """A person lets a node in: as theirs, or as one of the tags it asks for, when the policy says that they own these."""
+    wrong = [tag for tag in applicant.requested_tags if not tags.owns(policy, user, tag)]
+    if wrong:
+        return _not_permitted(wrong, f"the policy does not name {user.name} as their owner")
+    requested = tuple(dict.fromkeys(applicant.requested_tags))
+    return Owner(user_id=None if requested else user.id, tags=requested)
+
+
+def nobodys_tags(applicant: Applicant, policy: Policy) -> Refusal | None:
+    """Whether it asks for tags that nobody could give it, so that no person need be asked."""
+    wrong = [tag for tag in applicant.requested_tags if tag not in policy.tag_owners]
+    return _not_permitted(wrong, "the policy's tagOwners know no such tags") if wrong else None
+
+
+def _not_permitted(wrong: list[str], why: str) -> Refusal:
     return Refusal(
-        f"requested tags {', '.join(wrong)} are not permitted: {have}. "
+        f"requested tags {', '.join(wrong)} are not permitted: {why}. "
         "Use a key made with these tags (buri admin preauthkeys create --tags …), or leave out --advertise-tags."
     )
 

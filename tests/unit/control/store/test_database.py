@@ -15,15 +15,17 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
+from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import create_engine
 
 from buri.control.coordinator import Coordinator
-from buri.control.edit import DeleteNode, PutCounters, PutNode, PutUser, Write
+from buri.control.edit import DeleteNode, PutCounters, PutNode, PutPolicy, PutUser, Write
 from buri.control.settings import Settings
-from buri.control.snapshot import Counters, NodeRecord, UserRecord
+from buri.control.snapshot import Counters, NodeRecord, PolicyRecord, UserRecord
 from buri.control.store import migrations, schema
 from buri.control.store.database import FILE_NAME, Database
 from buri.control.store.lock import StateLock
@@ -73,6 +75,42 @@ def test_what_is_written_is_read_again(tmp_path: Path) -> None:
     assert (loaded.nodes, loaded.users, loaded.counters) == ([node()], [ALICE], counters)
     database.commit([DeleteNode(1)])
     assert database.load().nodes == []
+    database.close()
+
+
+def policy(number: int) -> PolicyRecord:
+    return PolicyRecord(id=number, text=f'{{"acls": []}} // {number}', author="alice", created_s=number + 0.5)
+
+
+def test_policies_are_kept_and_the_oldest_let_go(tmp_path: Path) -> None:
+    database = Database(tmp_path / FILE_NAME)
+    database.commit([PutPolicy(policy(number), max(1, number - 2)) for number in range(1, 6)])
+    database.commit([PutCounters(Counters(policy=6))])
+    database.close()
+    database = Database(tmp_path / FILE_NAME)
+    loaded = database.load()
+    assert loaded.policies == [policy(3), policy(4), policy(5)]
+    assert loaded.counters.policy == 6
+    database.close()
+
+
+def test_a_database_of_the_first_schema_keeps_its_users_and_gives_the_first_the_tailnet(tmp_path: Path) -> None:
+    path = tmp_path / FILE_NAME
+    engine = create_engine(f"sqlite:///{path}")
+    with engine.begin() as connection:
+        config = Config()
+        config.set_main_option("script_location", str(migrations.DIRECTORY))
+        config.set_main_option("path_separator", "os")
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0001")
+        for number, name in ((4, "bob"), (3, "alice")):
+            connection.exec_driver_sql(
+                f"INSERT INTO users (id, tailnet, name, display_name, created_s) VALUES ({number}, 1, '{name}', '', 1)"
+            )
+    engine.dispose()
+    database = Database(path)
+    assert {user.name: user.role for user in database.load().users} == {"alice": "owner", "bob": "member"}
+    assert database.load().policies == []
     database.close()
 
 
