@@ -198,11 +198,16 @@ class ControlClient:
             self._work(now)
 
     def request_ping_answer(self, request: PingRequest, body: bytes, now: float) -> bool:
-        """Answer a ping inside the session (HEAD without a body, else POST); False when there is no session."""
+        """Answer a ping inside the session (HEAD without a body, else POST); False when there is no session.
+
+        Raises WireError (or ValueError) when the URL of the request is none.
+        """
         if self._session is None or not self._session.ready:
             return False
         parts = urlsplit(request.url)
         path = parts.path + (f"?{parts.query}" if parts.query else "")
+        if not (path.startswith("/") and path.isascii() and path.isprintable() and " " not in path):
+            raise WireError("The control server asked for an answer at a path that is none.")
         self._call("other", "POST" if body else "HEAD", path, body, now)
         self._flush()
         return True

@@ -64,6 +64,11 @@ impl Client {
         self.phase == Phase::Up
     }
 
+    /// Ask the relay whether it lives: it answers a ping, whatever that says.
+    pub fn ask(&mut self) {
+        push_frame(&mut self.output, PING, &[&[0; PING_BYTES]]);
+    }
+
     /// Take bytes in; an error is one phrase why this is no relay, or no longer one.
     pub fn feed(&mut self, bytes: &[u8], sink: &mut impl FnMut(Heard<'_>)) -> Result<(), String> {
         if self.partial.is_empty() {

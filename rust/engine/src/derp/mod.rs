@@ -6,6 +6,7 @@ mod fair;
 pub mod frames;
 pub mod hub;
 mod member;
+pub(crate) mod silence;
 
 #[cfg(test)]
 mod hub_test;

@@ -16,14 +16,13 @@ use super::trust;
 use crate::derp::backlog::Backlog;
 use crate::derp::client::{note_preferred, send_packet_head, Client, Heard};
 use crate::derp::frames::LONGEST_PACKET_BYTES;
+use crate::derp::silence::{Due, Silence};
 use crate::os::poller::{Interest, Poller, Ready};
 use crate::os::stream::{Scratch, Stream};
 
 /// For one address, and for all of a relay's.
 const DIAL_TIMEOUT: Duration = Duration::from_secs(3);
 const OPEN_TIMEOUT: Duration = Duration::from_secs(10);
-/// Relays send something every 60 s.
-const READ_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// Some 40 ms of a 60 Mbit/s uplink, four super-packets of a fast one.
 const DATA_BACKLOG_BYTES: usize = 256 << 10;
@@ -71,7 +70,7 @@ struct Link {
     /// This attempt's end, all attempts' end.
     attempt_until: Instant,
     open_until: Instant,
-    last_read: Instant,
+    silence: Silence,
     watched: Interest,
     told_preferred: bool,
     data: Backlog,
@@ -159,7 +158,7 @@ impl Relays {
                         attempt,
                         attempt_until: (now + DIAL_TIMEOUT).min(open_until),
                         open_until,
-                        last_read: now,
+                        silence: Silence::new(now),
                         watched,
                         told_preferred: false,
                         data: Backlog::new(DATA_BACKLOG_BYTES),
@@ -238,7 +237,7 @@ impl Relays {
     pub fn flush(&mut self, now: Instant, poller: &Poller) {
         let mut at = 0;
         while at < self.links.len() {
-            match self.links[at].flush(poller) {
+            match self.links[at].flush(now, poller) {
                 Ok(()) => at += 1,
                 // The last link has come to this place; a new attempt, if any, is at the end and has nothing to send.
                 Err(reason) => self.fail(at, reason, now, poller),
@@ -258,16 +257,23 @@ impl Relays {
     pub fn run_timers(&mut self, now: Instant, poller: &Poller) {
         let mut at = 0;
         while at < self.links.len() {
-            if self.links[at].deadline() <= now {
-                let link = &self.links[at];
-                let reason = if link.client.is_up() {
-                    "the relay fell silent".to_owned()
-                } else {
-                    phrase(&io::ErrorKind::TimedOut.into(), link.spec.addresses.get(link.attempt).copied())
-                };
-                self.fail(at, reason, now, poller);
+            let link = &mut self.links[at];
+            let reason = if !link.client.is_up() {
+                let address = link.spec.addresses.get(link.attempt).copied();
+                (link.attempt_until <= now).then(|| phrase(&io::ErrorKind::TimedOut.into(), address))
             } else {
-                at += 1;
+                match link.silence.due(now, link.spec.preferred) {
+                    Due::Nothing => None,
+                    Due::Ask => {
+                        link.client.ask();
+                        None
+                    }
+                    Due::GiveUp => Some("the relay fell silent".to_owned()),
+                }
+            };
+            match reason {
+                Some(reason) => self.fail(at, reason, now, poller),
+                None => at += 1,
             }
         }
     }
@@ -276,7 +282,7 @@ impl Relays {
 impl Link {
     fn deadline(&self) -> Instant {
         if self.client.is_up() {
-            self.last_read + READ_TIMEOUT
+            self.silence.deadline(self.spec.preferred)
         } else {
             self.attempt_until
         }
@@ -296,7 +302,7 @@ impl Link {
         if !ready.readable && !ready.broken {
             return Ok(());
         }
-        self.last_read = now;
+        self.silence.heard(now);
         let (region, client) = (self.spec.region, &mut self.client);
         let mut outcome = Ok(());
         let read = self.stream.read(scratch, |bytes| {
@@ -333,7 +339,10 @@ impl Link {
         Ok(())
     }
 
-    fn flush(&mut self, poller: &Poller) -> Result<(), String> {
+    fn flush(&mut self, now: Instant, poller: &Poller) -> Result<(), String> {
+        if self.client.is_up() && !(self.disco.is_empty() && self.data.is_empty()) {
+            self.silence.said(now);
+        }
         let address = self.spec.addresses.get(self.attempt).copied();
         self.pump().map_err(|error| phrase(&error, address))?;
         let wanted = Interest { read: true, write: !self.connected || self.stream.wants_write() };
