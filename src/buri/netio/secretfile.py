@@ -44,6 +44,8 @@ def _replace(path: Path, data: bytes, mode: int) -> None:
         finally:
             os.close(directory)
     except OSError as error:
+        with contextlib.suppress(OSError):  # half of it, on a full disk
+            beside.unlink()
         raise SystemFault(
             f"{path} cannot be written: {error.strerror}.", remedy="Free space or rights there."
         ) from error

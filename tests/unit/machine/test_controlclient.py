@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from buri.core.addresses import AddrPort
-from buri.core.errors import ConfigError
+from buri.core.errors import ConfigError, WireError
 from buri.core.keys import NodePrivate
 from buri.machine.controlcalls import CAPABILITY_VERSION, Report
 from buri.machine.controlclient import STREAM_SILENCE_S, Server
@@ -483,6 +483,15 @@ def test_a_ping_is_told_once_and_answered_in_the_session() -> None:
     assert bench.client.request_ping_answer(PingRequest(url="https://unused/machine/ping/1?x=y"), b"", bench.now)
     bench.pump()
     assert [(r.method, r.path) for r in bench.requests if "ping" in r.path] == [("HEAD", "/machine/ping/1?x=y")]
+
+
+@pytest.mark.parametrize("url", ["", "https://unused", "https://unused/a b", "https://unused/\0", "https://unused/é"])
+def test_a_ping_whose_path_is_none_is_not_answered_and_costs_nothing(url: str) -> None:
+    bench = Bench()
+    bench.registered()
+    with pytest.raises(WireError, match="a path that is none"):
+        bench.client.request_ping_answer(PingRequest(url=url), b"", bench.now)
+    assert bench.client.state is ControlState.CONNECTED
 
 
 def test_a_page_the_server_wants_shown_is_told() -> None:
