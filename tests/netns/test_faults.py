@@ -461,6 +461,7 @@ def test_a_full_disk_is_said_by_each_and_harms_nothing(lab: Lab) -> None:
     def fill(where: Host, directory: Path) -> None:
         where.run("dd", "if=/dev/zero", f"of={directory}/fill", "bs=1k", "count=4000", check=False)
 
+    alice.process.expect("Ready")  # its keys are on the disk
     fill(alice_host, kept_in)
     code, said = alice.code("up", f"--login-server={URL}", f"--auth-key={key}", "--timeout=8s")
     assert (code, "No space left on device" in sentence(said, "buri")) == (SYSTEM, True), said
