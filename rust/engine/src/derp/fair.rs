@@ -8,8 +8,8 @@ use super::frames::Key;
 
 /// Taken from one sender before it is the next one's turn.
 const QUANTUM_BYTES: usize = 16 << 10;
-/// Empty queues beyond this are given up at once; these keep their buffers until `shrink`.
-const KEPT: usize = 8;
+/// Empty queues beyond this are given up at once; these keep their buffers until `shrink`, up to the limit each.
+const KEPT: usize = 2;
 
 /// What a push cost: frames dropped, and the bytes of those that were the sender's own.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]

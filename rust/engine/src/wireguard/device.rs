@@ -85,13 +85,18 @@ impl Device {
         }
     }
 
-    /// Puts another private key in place; drops every session and handshake. Peers keep their ids and what is staged.
+    /// Puts another private key in place; drops every session. Peers keep their ids and what is staged; a
+    /// handshake that is being tried is tried again with the new key.
     pub fn set_private_key(&mut self, private_key: [u8; 32]) {
         self.private = StaticSecret::from(private_key);
         self.public = PublicKey::from(&self.private).to_bytes();
         self.jar = CookieJar::new(&self.public);
         for peer in self.entries.iter_mut().filter_map(|entry| entry.peer.as_deref_mut()) {
-            peer.drop_sessions(&mut self.indices);
+            // The next try, which is in the timers already, will be made with the new key.
+            peer.drop_keys(&mut self.indices);
+            if let Some(pending) = peer.pending.take() {
+                self.indices.release(pending.local_index);
+            }
             peer.cookie = None;
             // A key that gave a secret with one private key gives one with any: only points of small order give none.
             peer.static_shared = diffie_hellman(&self.private, &peer.public_key).unwrap_or_default();

@@ -142,6 +142,14 @@ impl Peer {
         }
     }
 
+    /// Drops every session, but not a handshake that is wanted or under way. Whether there was a session.
+    pub(crate) fn drop_keys(&mut self, indices: &mut IndexTable) -> bool {
+        let (initiate_at, trying_since, pending) = (self.initiate_at, self.trying_since, self.pending.take());
+        let had = self.drop_sessions(indices);
+        (self.initiate_at, self.trying_since, self.pending) = (initiate_at, trying_since, pending);
+        had
+    }
+
     /// Drops every session and the handshake under way. Whether there was a session.
     pub(crate) fn drop_sessions(&mut self, indices: &mut IndexTable) -> bool {
         let had = self.next.is_some() || self.current.is_some() || self.previous.is_some();

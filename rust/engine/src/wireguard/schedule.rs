@@ -40,11 +40,7 @@ impl Device {
         let Some(peer) = entry.peer.as_deref_mut() else { return };
         let is_due = |at: Option<Instant>| at.is_some_and(|at| at <= now);
         if is_due(peer.zero_at) {
-            // A handshake that is being tried outlives the old keys.
-            let (initiate_at, trying_since, pending) = (peer.initiate_at, peer.trying_since, peer.pending.take());
-            let had = peer.drop_sessions(&mut self.indices);
-            (peer.initiate_at, peer.trying_since, peer.pending) = (initiate_at, trying_since, pending);
-            if had {
+            if peer.drop_keys(&mut self.indices) {
                 out.events.push_back(Event::SessionsZeroed { peer: id });
             }
         }

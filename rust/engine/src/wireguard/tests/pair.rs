@@ -283,6 +283,17 @@ fn another_private_key_ends_every_session_and_a_removed_peers_id_is_dead() {
 }
 
 #[test]
+fn what_waits_while_our_key_changes_goes_out_under_the_new_one() {
+    let (mut a, mut b) = (End::new(1, 11, public_of(2), 1000), End::new(2, 22, public_of(7), 1000));
+    a.send(seconds(1), &packet(5));
+    let old = a.turn(seconds(1)).remove(0);
+    a.device.set_private_key([7; 32]);
+    b.receive(seconds(1), old);
+    assert_eq!(b.turn(seconds(1)), Vec::<Vec<u8>>::new(), "the old key is nobody's");
+    assert_eq!(settle(seconds(7), &mut a, &mut b).1, [packet(5)]);
+}
+
+#[test]
 fn a_used_up_counter_stops_the_session_and_asks_for_another() {
     let now = seconds(10);
     let (mut a, mut b) = connected(seconds(1));
