@@ -5,70 +5,25 @@ The figures are printed (`pytest -s`); what is asserted is that things happen at
 
 from __future__ import annotations
 
-import re
 import time
-from dataclasses import dataclass
 
 import pytest
 
-from buri.testing.badnetwork import cable, eat_fragments, lose, move, narrow, renumber, reorder, wire
-from buri.testing.lab import PRIVATE_SERVER, Home, Lab, wait_until
-from buri.testing.longtraffic import Pings, Stream
-from buri.testing.ourpeers import Burid, BuriServer
-from buri.testing.realpeers import direct_line
+from buri.testing.badnetwork import cable, eat_fragments, lose, move, narrow, renumber, reorder
+from buri.testing.lab import Lab
+from buri.testing.ourpeers import Burid, BuriRelay
+from buri.testing.talkingpair import RATE, TalkingPair
 from buri.testing.traffic import block_udp
 
 pytestmark = [pytest.mark.root, pytest.mark.engine, pytest.mark.slow]
 
-RATE = "60mbit"
-BACK_S = 15.0  # far above what is seen, and below what would be no recovery at all
-
-
-@dataclass
-class Pair:
-    """Two nodes at home, talking directly: a TCP connection and pings are under way."""
-
-    lab: Lab
-    server: BuriServer
-    homes: tuple[Home, Home]
-    alice: Burid
-    bob: Burid
-    stream: Stream
-    pings: Pings
-
-    def back(self, what: str, since: float) -> None:
-        """Traffic must come back; the connection too."""
-        back_s = self.pings.back_after_s(since)
-        self.stream.expect_flow()
-        tcp_s = time.time() - since
-        print(f"\n{what}: pings back after {back_s:.1f} s, TCP within {tcp_s:.1f} s, ", end="")
-        print(f"longest silence {self.pings.longest_silence_s(since):.1f} s, {self.stream.measure(3):.0f} Mbit/s then")
-        assert back_s < BACK_S
-
-    def is_direct(self) -> bool:
-        return "direct " in self.alice.cli("status")
-
-    def expect_direct(self, timeout_s: float = 40) -> None:
-        wait_until("a direct path", self.is_direct, timeout_s=timeout_s)
-
 
 @pytest.fixture
-def pair(lab: Lab) -> Pair:
-    host = lab.public_host("server", number=1, private=PRIVATE_SERVER)
-    server = BuriServer(host)
-    key = server.auth_key()
-    homes = (lab.home("tokyo", server=host, rate=RATE), lab.home("osaka", server=host, rate=RATE))
-    alice, bob = (Burid(lab.home_host(home, name)) for home, name in zip(homes, ("alice", "bob"), strict=True))
-    for node in (alice, bob):
-        wire(node.host)
-        node.up(server.url, key)
-    direct_line(alice.ping(bob.address(), count=20))
-    return Pair(
-        lab, server, homes, alice, bob, Stream(alice.host, bob.host, bob.address()), Pings(alice.host, bob.address())
-    )
+def pair(lab: Lab) -> TalkingPair:
+    return TalkingPair(lab, (Burid, Burid))
 
 
-def test_a_network_that_loses_two_percent_stays_direct(pair: Pair) -> None:
+def test_a_network_that_loses_two_percent_stays_direct(pair: TalkingPair) -> None:
     for home in pair.homes:
         lose(home, 1)
     lossy = pair.stream.measure(10)
@@ -78,7 +33,7 @@ def test_a_network_that_loses_two_percent_stays_direct(pair: Pair) -> None:
     assert lossy > 1
 
 
-def test_a_network_that_reorders_is_nearly_as_good_as_one_that_does_not(pair: Pair) -> None:
+def test_a_network_that_reorders_is_nearly_as_good_as_one_that_does_not(pair: TalkingPair) -> None:
     before = pair.stream.measure(4)
     for home in pair.homes:
         reorder(home, 5, RATE)
@@ -89,10 +44,10 @@ def test_a_network_that_reorders_is_nearly_as_good_as_one_that_does_not(pair: Pa
 
 
 @pytest.mark.parametrize("icmp", [True, False], ids=["told by ICMP", "without a word"])
-def test_a_path_that_drops_to_mtu_1300_carries_at_least_half_of_the_link(pair: Pair, *, icmp: bool) -> None:
+def test_a_path_that_drops_to_mtu_1300_carries_at_least_half_of_the_link(pair: TalkingPair, *, icmp: bool) -> None:
     since = time.time()
     narrow(pair.lab, pair.homes, 1300, icmp=icmp)
-    pair.back(f"MTU 1300 {'with' if icmp else 'without'} ICMP", since)
+    print(pair.back(f"MTU 1300 {'with' if icmp else 'without'} ICMP", since))
     rate = pair.stream.measure(8)
     print(f"MTU 1300: {rate:.0f} Mbit/s")
     assert pair.is_direct()
@@ -101,21 +56,21 @@ def test_a_path_that_drops_to_mtu_1300_carries_at_least_half_of_the_link(pair: P
     pair.stream.expect_flow()
 
 
-def test_a_path_that_eats_fragments_too_is_left_for_the_relay_and_status_says_why(pair: Pair) -> None:
+def test_a_path_that_eats_fragments_too_is_left_for_the_relay_and_status_says_why(pair: TalkingPair) -> None:
     since = time.time()
     eat_fragments(pair.homes[0], on=True)
-    pair.back("long packets eaten, fragments too", since)
-    assert "full-size packets do not pass" in pair.alice.cli("status")
+    print(pair.back("long packets eaten, fragments too", since))
+    assert "full-size packets do not pass" in pair.one.cli("status")
     since = time.time()
     eat_fragments(pair.homes[0], on=False)
     pair.expect_direct()
-    pair.back("long packets pass again", since)
+    print(pair.back("long packets pass again", since))
 
 
-def test_a_direct_path_that_is_lost_yields_to_the_relay_and_comes_back(pair: Pair) -> None:
+def test_a_direct_path_that_is_lost_yields_to_the_relay_and_comes_back(pair: TalkingPair) -> None:
     block_udp(pair.homes, on=True)
-    pair.back("direct path lost", time.time())
-    assert re.search(r"relay", pair.alice.cli("status"))
+    print(pair.back("direct path lost", time.time()))
+    assert 'relay "buri"' in pair.one.cli("status")
     since = time.time()
     block_udp(pair.homes, on=False)
     pair.expect_direct()
@@ -123,31 +78,50 @@ def test_a_direct_path_that_is_lost_yields_to_the_relay_and_comes_back(pair: Pai
     pair.stream.expect_flow()
 
 
-def test_a_node_that_gets_another_address_in_its_network_is_found_there(pair: Pair) -> None:
-    renumber(pair.homes[0], pair.alice.host, 77)
-    pair.back("another address on the interface", time.time())
+def test_a_node_that_gets_another_address_in_its_network_is_found_there(pair: TalkingPair) -> None:
+    renumber(pair.homes[0], pair.one.host, 77)
+    print(pair.back("another address on the interface", time.time()))
     pair.expect_direct()
 
 
-def test_a_node_that_moves_to_another_home_is_found_there(pair: Pair) -> None:
+def test_a_node_that_moves_to_another_home_is_found_there(pair: TalkingPair) -> None:
     third = pair.lab.home("kyoto", server=pair.server.host, rate=RATE)
-    move(pair.homes[0], third, pair.alice.host)
-    pair.back("moved to another home", time.time())
+    move(pair.homes[0], third, pair.one.host)
+    print(pair.back("moved to another home", time.time()))
     pair.expect_direct()
-    assert pair.lab.homes[2].public in pair.bob.cli("status")
+    assert pair.lab.homes[2].public in pair.other.cli("status")
 
 
-def test_a_link_that_is_down_for_ten_seconds_carries_again_once_it_is_up(pair: Pair) -> None:
-    cable(pair.homes[0], pair.alice.host, plugged=False)
+def test_a_link_that_is_down_for_ten_seconds_carries_again_once_it_is_up(pair: TalkingPair) -> None:
+    cable(pair.homes[0], pair.one.host, plugged=False)
     time.sleep(10)  # the fault itself, as the issue words it
-    cable(pair.homes[0], pair.alice.host, plugged=True)
-    pair.back("link down for ten seconds", time.time())
+    cable(pair.homes[0], pair.one.host, plugged=True)
+    print(pair.back("link down for ten seconds", time.time()))
     pair.expect_direct()
 
 
-def test_a_relay_that_is_killed_carries_again_once_it_is_back(pair: Pair) -> None:
+def test_a_relay_that_is_killed_carries_again_once_it_is_back(pair: TalkingPair) -> None:
     block_udp(pair.homes, on=True)
-    pair.back("direct path lost", time.time())
+    print(pair.back("direct path lost", time.time()))
     pair.server.process.kill()
     pair.server.start()
-    pair.back("relay back after kill -9", time.time())
+    print(pair.back("relay back after kill -9", time.time()))
+
+
+def test_when_the_relay_dies_both_move_to_the_other_one(lab: Lab) -> None:
+    relays = {name: BuriRelay(lab.public_host(name, number=number)) for number, name in ((8, "north"), (9, "south"))}
+    pair = TalkingPair(lab, (Burid, Burid), hard=True, relays=tuple(relays.values()))
+    home = pair.one.status()["Self"]["Relay"]
+    pair.stream.expect_flow()
+    relays[home].process.kill()
+    print(pair.back(f"relay {home} killed, another one there", time.time()))
+    assert {node.status()["Self"]["Relay"] for node in (pair.one, pair.other)} == set(relays) - {home}
+
+
+def test_when_the_relay_s_host_vanishes_without_a_word_both_move_to_the_other_one(lab: Lab) -> None:
+    relays = {name: BuriRelay(lab.public_host(name, number=number)) for number, name in ((8, "north"), (9, "south"))}
+    pair = TalkingPair(lab, (Burid, Burid), hard=True, relays=tuple(relays.values()))
+    home = pair.one.status()["Self"]["Relay"]
+    pair.stream.expect_flow()
+    lab.core.ip("link", "set", f"p-{home}", "down")
+    print(pair.back(f"relay {home} vanished, another one there", time.time()))

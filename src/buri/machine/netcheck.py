@@ -106,6 +106,7 @@ class Netcheck:
         self._plan: deque[_Probe] = deque()
         self._sent: dict[bytes, _Sent] = {}
         self._regions: list[int] = []
+        self._awaited: list[int] = []
         self._destinations: set[AddrPort] = set()  # membership alone; order never read
         self._answers_ipv4: dict[AddrPort, AddrPort] = {}
         self._answers_ipv6: dict[AddrPort, AddrPort] = {}
@@ -137,8 +138,12 @@ class Netcheck:
         ipv6: bool = True,
         full: bool = False,
         restart: bool = False,
+        gone: int = 0,
     ) -> None:
-        """Begin a check. `ipv6`: this host has it. `full`, or five minutes since the last full one: ask all regions."""
+        """Begin a check. `ipv6`: this host has it. `full`, or five minutes since the last full one: ask all regions.
+
+        `gone` is a region whose relay has just failed: it may answer, and is not waited for while others do.
+        """
         if self.running and not restart:
             return
         self._clear()
@@ -153,7 +158,10 @@ class Netcheck:
         for region, count, gap_s in tries:
             probes.extend(self._probes_of(region, count, gap_s, resolved or {}, ipv6, now))
         self._regions = list(dict.fromkeys(probe.region for probe in probes))
-        self._destinations = {probe.address for probe in probes if probe.address.address.version == 4}
+        self._awaited = [region for region in self._regions if region != gone] or self._regions
+        self._destinations = {
+            probe.address for probe in probes if probe.address.address.version == 4 and probe.region in self._awaited
+        }
         self._plan = deque(sorted(probes, key=lambda probe: probe.send_at))
         if not self._regions:
             self._ask_https([region.region_id for region in regions])
@@ -265,7 +273,7 @@ class Netcheck:
         if self._started_at is None:
             return
         answered = self._latency_ipv4.keys() | self._latency_ipv6.keys()
-        missing = [region for region in self._regions if region not in answered]
+        missing = [region for region in self._awaited if region not in answered]
         unsettled = self._hard_nat_is_open() or bool(missing)
         if answered and not unsettled:
             self._finish(now)

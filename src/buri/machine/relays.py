@@ -73,7 +73,9 @@ class ResolveHost(msgspec.Struct, frozen=True, tag=True):
 
 
 class NetcheckWanted(msgspec.Struct, frozen=True, tag=True):
-    """The home relay went away: measure now, so that another can be chosen."""
+    """The home relay `gone` went away: measure now, without waiting for it, so that another can be chosen."""
+
+    gone: int
 
 
 RelayEvent = HomeChanged | ResolveHost | NetcheckWanted
@@ -212,7 +214,7 @@ class RelayManager:
         self._fail(relay, reason, now)
         if region == self._home:
             self._choice.home_went()
-            self._events.append(NetcheckWanted())
+            self._events.append(NetcheckWanted(region))
         if relay.backoff.failures >= FAILURES_TO_LEAVE:
             self._choice.relay_fails(region, now)
             self._set_home(self._choice.choose(self._home, now))

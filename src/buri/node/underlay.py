@@ -216,7 +216,7 @@ class Underlay:
             if isinstance(relay_event, relays.ResolveHost):
                 self._spawn(self._resolve(relay_event.host))
             elif isinstance(relay_event, relays.NetcheckWanted):
-                self._check(full=True)
+                self._check(restart=True, full=True, gone=relay_event.gone)
             else:
                 self._listener.underlay_changed()
         while (check_event := self.netcheck.poll_event()) is not None:
@@ -261,7 +261,7 @@ class Underlay:
         self.paths.set_local_endpoints(self.endpoints, now)
         self._listener.underlay_changed()
 
-    def _check(self, *, restart: bool = False, full: bool = False) -> None:
+    def _check(self, *, restart: bool = False, full: bool = False, gone: int = 0) -> None:
         self.netcheck.start(
             self._derp_map,
             self._now(),
@@ -270,6 +270,7 @@ class Underlay:
             ipv6=self._network.has_ipv6,
             full=full,
             restart=restart,
+            gone=gone,
         )
 
     # ---- the engine's events ------------------------------------------------------------------------------------

@@ -29,6 +29,14 @@ class Stream:
         if self.client.popen.poll() is not None:
             raise LabError("the connection ended:\n" + "\n".join(self.client.lines[-5:]))
 
+    def expect_rate(self, least: float, *, timeout_s: float = 60) -> float:
+        """Wait for a second at `least` Mbit/s; returns it. Raises LabError when it does not come."""
+        deadline = time.monotonic() + timeout_s
+        while (rate := self.measure(1)) < least:
+            if time.monotonic() > deadline:
+                raise LabError(f"{rate:.1f} Mbit/s where {least:g} were expected, for {timeout_s:g} s.")
+        return rate
+
     def rates(self, last_s: float) -> list[float]:
         """Mbit/s received in each of the last half seconds."""
         found = [float(rate[3]) for line in list(self.server.lines) if (rate := _RATE.search(line))]

@@ -190,10 +190,13 @@ class SimNode:
         times.append(self._next_netcheck_at)
         self._timer = self.world.timeline.call_at(min(at for at in times if at is not None), self._pump)
 
-    def _start_netcheck(self, now: float) -> None:
+    def _start_netcheck(self, now: float, gone: int = 0) -> None:
         self._next_netcheck_at = now + _NETCHECK_EVERY_S
         ipv6 = any(address.version == 6 for address in self.host.addresses())
-        self.netcheck.start(self.world.derp_map(), now, home=self.relays.home, ipv6=ipv6)
+        home = self.relays.home
+        self.netcheck.start(
+            self.world.derp_map(), now, home=home, ipv6=ipv6, full=gone != 0, restart=gone != 0, gone=gone
+        )
 
     def _handle(self, event: port.Event, now: float) -> None:
         match event:
@@ -237,7 +240,7 @@ class SimNode:
                 case relay_machine.HomeChanged():
                     self.world.publish(self)
                 case relay_machine.NetcheckWanted():
-                    self._start_netcheck(now)
+                    self._start_netcheck(now, gone=relay_event.gone)
                 case relay_machine.ResolveHost():
                     self.relays.set_addresses(relay_event.host, (), now)
         self.engine.apply(self._orders())

@@ -27,8 +27,8 @@ class Check:
         self.netcheck = Netcheck(Random(1))
         self.book: Playbook[SendUDP, NetcheckEvent] = Playbook(self.netcheck)
 
-    def start(self, *, home: int = 0, full: bool = False) -> None:
-        self.netcheck.start(self.map, self.book.now, home=home, ipv6=self.ipv6, full=full)
+    def start(self, *, home: int = 0, full: bool = False, gone: int = 0) -> None:
+        self.netcheck.start(self.map, self.book.now, home=home, ipv6=self.ipv6, full=full, gone=gone)
         self.book.drain()
 
     def asked(self) -> list[AddrPort]:
@@ -133,6 +133,20 @@ def test_a_silent_region_delays_the_report_a_little_once_enough_answered() -> No
 
     (report,) = check.reports()
     assert sorted(report.region_latency_s) == [1, 2, 3]
+
+
+def test_a_relay_that_just_failed_is_asked_and_not_waited_for() -> None:
+    check = Check(2)
+    check.start(home=1, gone=1)
+    assert check.asked() == [relay(1), relay(2)]
+    check.answer(relay(2))
+    (report,) = check.reports()
+    assert list(report.region_latency_s) == [2]
+
+    check.start(home=1, gone=1)
+    check.answer(relay(1))
+    check.answer(relay(2))
+    assert list(check.reports()[-1].region_latency_s) == [1, 2]
 
 
 def test_a_silent_region_among_two_delays_the_report_by_three_seconds() -> None:

@@ -135,7 +135,7 @@ def test_a_lost_home_is_measured_at_once_and_reopened_with_growing_gaps() -> Non
     stage.up(1)
     opened_at = []
     stage.down(1)
-    assert NetcheckWanted() in stage.book.said
+    assert NetcheckWanted(1) in stage.book.said
     for _ in range(400):
         stage.book.advance(0.25)
         if any(isinstance(intent, ConnectRelay) for intent in stage.take()):

@@ -14,6 +14,8 @@ use super::{get_option, held_bytes, set_option, SockAddr};
 const UNSENT_BYTES: libc::c_int = 128 << 10;
 /// A peer that acknowledges nothing for so long is gone.
 const SILENCE_MS: libc::c_int = 15_000;
+/// … and a relay sooner: who sends through it must come to another one while people still wait.
+const RELAY_SILENCE_MS: libc::c_int = 4_000;
 /// What fits into the least MTU of IPv6, both ways: a network that drops longer packets without a word must not stop the
 /// connection that is left when it does, and no peer asks this of its kernel by itself. Costs 1 % of a link's rate.
 pub(crate) const SEGMENT_BYTES: libc::c_int = 1220;
@@ -110,6 +112,7 @@ impl Stream {
         }
         set_option(&fd, libc::IPPROTO_TCP, libc::TCP_MAXSEG, SEGMENT_BYTES)?;
         tune(&fd)?;
+        set_option(&fd, libc::IPPROTO_TCP, libc::TCP_USER_TIMEOUT, RELAY_SILENCE_MS)?;
         let tls = match tls {
             Some((config, name)) => {
                 let mut connection = ClientConnection::new(config, name).map_err(io::Error::other)?;
