@@ -19,8 +19,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
 
 from buri.core.addresses import AddrPort
 from buri.testing.controlservers import HeadscaleControl, running
-from buri.testing.loadnode import Frames, LoadNode, Text
+from buri.testing.loadnode import Frames, LoadNode, Server, Text
 
+UNKNOWN = "hskey-auth-" + "0" * 12 + "-" + "0" * 64
 QUIET_S = 3.0  # headscale gathers for up to 1.3 s before it speaks
 VECTORS = Path(__file__).resolve().parents[1] / "tests" / "vectors" / "headscale"
 
@@ -56,16 +57,35 @@ async def capture(directory: Path) -> None:
         async def say(*words: str) -> None:
             await asyncio.to_thread(control.words, *words)
 
+        answers = await registrations(control, server, auth_key)
+        (directory / "registrations.json").write_text(json.dumps(answers, indent=1) + "\n")
         await step("first", _join(ours, auth_key))
         await step("peer-joins", _join(other, auth_key))
         await step("peer-moves", other.tell_endpoint(AddrPort(ip_address("198.51.100.7"), 41641)))
         await step("peer-leaves", _leave(other))
         await step("peer-returns", _return(other))
-        await step("peer-renamed", say("nodes", "rename", "--identifier=2", "bridget"))
-        await step("self-renamed", say("nodes", "rename", "--identifier=1", "anna"))
-        await step("peer-expired", say("nodes", "expire", "--identifier=2"))
-        await step("self-expired", say("nodes", "expire", "--identifier=1"))
-        await step("peer-deleted", say("nodes", "delete", "--identifier=2", "--force"))
+        await step("peer-renamed", say("nodes", "rename", "--identifier=3", "bridget"))
+        await step("self-renamed", say("nodes", "rename", "--identifier=2", "anna"))
+        await step("peer-expired", say("nodes", "expire", "--identifier=3"))
+        await step("self-expired", say("nodes", "expire", "--identifier=2"))
+        await step("peer-deleted", say("nodes", "delete", "--identifier=3", "--force"))
+
+
+async def registrations(control: HeadscaleControl, server: Server, auth_key: str) -> dict[str, Any]:
+    """What it answers to a register request, in each case; nothing is left of who asked."""
+    once = str((await asyncio.to_thread(control.words, "preauthkeys", "create", "--user=1"))["key"])
+    answers: dict[str, Any] = {}
+    wrong = auth_key[:-64] + UNKNOWN[-64:]
+    cases = (("taken", once), ("spent", once), ("unknown", UNKNOWN), ("wrong", wrong), ("interactive", ""))
+    nodes = {name: LoadNode(number, server, os.urandom, Frames()) for number, (name, _) in enumerate(cases, 7)}
+    for name, key in cases:
+        await nodes[name].connect()
+        answers[name] = json.loads(await nodes[name].ask_to_register(key))
+    (taken,) = await asyncio.to_thread(control.words, "nodes", "list")
+    await asyncio.to_thread(control.words, "nodes", "expire", f"--identifier={taken['id']}")
+    answers["expired"] = json.loads(await nodes["taken"].ask_to_register(""))
+    await asyncio.to_thread(control.words, "nodes", "delete", f"--identifier={taken['id']}", "--force")
+    return answers
 
 
 async def _join(node: LoadNode, auth_key: str) -> None:

@@ -6,6 +6,7 @@ is in tests/vectors/headscale.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, NamedTuple
 
 import pytest
@@ -57,6 +58,12 @@ def peer_of(node: Node, hostname: str) -> dict[str, Any]:
     """What `status` tells of one peer; empty when it is not there."""
     peers = (node.status()["Peer"] or {}).values()
     return next((peer for peer in peers if peer["HostName"] == hostname), {})
+
+
+def knows(node: Node, names: set[str]) -> bool:
+    """Whether these are the names of the node itself and all its peers."""
+    status = node.status()
+    return {shown["DNSName"] for shown in (status["Self"], *(status["Peer"] or {}).values())} == names
 
 
 def carry_both_ways(world: World, size_bytes: int = 2 << 20) -> None:
@@ -120,13 +127,7 @@ def test_a_rename_reaches_the_node_and_its_peers(world: World) -> None:
     world.control.say("nodes", "rename", f"--identifier={nodes['alice']['id']}", "anna")
     world.control.say("nodes", "rename", f"--identifier={nodes['bob']['id']}", "ben")
     for node in (world.ours, world.theirs):
-        wait_until(
-            f"{node.host.name} to know both names",
-            lambda node=node: (
-                {peer["DNSName"] for peer in (node.status()["Self"], *(node.status()["Peer"] or {}).values())}
-                == {"anna.head.test.", "ben.head.test."}
-            ),
-        )
+        wait_until(f"{node.host.name} to know both names", partial(knows, node, {"anna.head.test.", "ben.head.test."}))
     assert world.ours.ping("ben", until_direct=False, count=1)
     assert world.theirs.ping("anna", until_direct=False, count=1)
 
@@ -148,6 +149,16 @@ def test_a_node_that_the_server_expires_stops_and_a_new_key_lets_it_in(world: Wo
     world.ours.up(world.control.url, world.control.auth_key(), "--force-reauth")
     await_state(world.ours, "Running")
     assert world.ours.address() == address, "the same machine keeps its address"
+    carry_both_ways(world)
+
+
+def test_a_node_that_the_server_deletes_says_so_and_joins_again_with_a_key(world: World) -> None:
+    world.control.say("nodes", "delete", f"--identifier={world.control.nodes()['alice']['id']}", "--force")
+    await_state(world.ours, "NeedsLogin")
+    assert "/register/" in world.ours.status()["AuthURL"]
+    wait_until("alice to be gone for bob", lambda: not peer_of(world.theirs, "alice"))
+    world.ours.up(world.control.url, world.control.auth_key())
+    assert direct_line(world.ours.ping(world.theirs.address(), count=20))
     carry_both_ways(world)
 
 

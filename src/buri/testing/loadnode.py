@@ -141,19 +141,23 @@ class LoadNode(asyncio.Protocol):
 
     async def register(self, auth_key: str) -> None:
         """Register with an auth key."""
-        answer = await self._call(
+        answer = await self.ask_to_register(auth_key)
+        if b'"MachineAuthorized":true' not in answer:
+            raise RefusedError(f"The server did not take node {self.number}: {answer[:200]!r}.")
+
+    async def ask_to_register(self, auth_key: str) -> bytes:
+        """Ask with an auth key ("" for none); the server's answer, whatever it is."""
+        return await self._call(
             "/machine/register",
             encode(
                 RegisterRequest(
                     version=VERSION,
                     node_key=str(self.key),
-                    auth=RegisterAuth(auth_key=auth_key),
+                    auth=RegisterAuth(auth_key=auth_key) if auth_key else None,
                     hostinfo=self._hostinfo(),
                 )
             ),
         )
-        if b'"MachineAuthorized":true' not in answer:
-            raise RefusedError(f"The server did not take node {self.number}: {answer[:200]!r}.")
 
     def open_map(self) -> None:
         """Ask for the stream of maps; nothing is awaited."""
