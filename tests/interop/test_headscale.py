@@ -160,6 +160,7 @@ def test_a_node_that_the_server_deletes_says_so_when_it_asks_again_and_joins_wit
     assert "/register/" in world.ours.status()["AuthURL"]
     wait_until("alice to be gone for bob", lambda: not peer_of(world.theirs, "alice"))
     world.ours.up(world.control.url, world.control.auth_key())
+    wait_until("alice to see bob again", lambda: bool(peer_of(world.ours, "bob")))
     assert direct_line(world.ours.ping(world.theirs.address(), count=20))
     carry_both_ways(world)
 

@@ -452,7 +452,7 @@ class Agent:
         facts = Facts(
             has_key=self._key is not None,
             wanted=self.prefs.want_running,
-            has_netmap=node is not None,
+            has_netmap=node is not None and node.key == str(self.node_key),  # the old one may be of another identity
             expired=self.is_expired,
             lost=self._lost,
             authorized=node is not None and node.machine_authorized,

@@ -290,6 +290,17 @@ def test_an_expired_key_is_replaced_at_the_next_login(store: StateStore) -> None
     play(store, story)
 
 
+def test_a_new_key_runs_when_a_netmap_of_its_own_came_and_not_on_the_old_one(store: StateStore) -> None:
+    async def story(bench: NodeBench) -> None:
+        await bench.join()
+        bench.agent.log_in(auth_key="another", fresh=True)
+        await bench.until("Running again", lambda: states(bench)[3:] == ["Starting", "Running"])
+        assert bench.agent.self_node is not None
+        assert bench.agent.self_node.key == str(store.node_key)
+
+    play(store, story)
+
+
 def test_a_server_that_holds_the_key_for_expired_gets_a_new_one_by_itself(store: StateStore) -> None:
     async def story(bench: NodeBench) -> None:
         await bench.join()
