@@ -294,9 +294,11 @@ def test_a_new_key_runs_when_a_netmap_of_its_own_came_and_not_on_the_old_one(sto
     async def story(bench: NodeBench) -> None:
         await bench.join()
         bench.agent.log_in(auth_key="another", fresh=True)
+        await bench.until("the relay to be reopened", lambda: len(bench.engine.of(port.ConnectRelay)) == 2)
+        bench.engine.say(port.RelayUp(9, store.node_key.public()))  # type: ignore[union-attr]
         await bench.until("Running again", lambda: states(bench)[3:] == ["Starting", "Running"])
         assert bench.agent.self_node is not None
-        assert bench.agent.self_node.key == str(store.node_key)
+        assert bench.agent.self_node.key == str(bench.agent.node_key)
 
     play(store, story)
 
