@@ -203,8 +203,7 @@ CONTROL = [
         "anybody with a browser",
         "404 with a sentence; the page escapes what the machine says of itself",
         (
-            U
-            + "control/noisefront/test_http1.py::test_a_login_page_names_the_machine_and_the_command_and_escapes_both",
+            U + "web/test_signinpages.py::test_what_a_machine_says_of_itself_stays_text",
             U + "control/test_registrar.py::test_a_stolen_login_link_helps_nobody",
         ),
         ("http:/register/",),

@@ -11,8 +11,13 @@ EPILOG = """\b
 Examples:
   buri server --listen 0.0.0.0:8080 --url http://192.168.1.10:8080
   buri server --listen 0.0.0.0:443 --url https://vpn.example.org --tls-cert fullchain.pem --tls-key key.pem
+  buri server … --oidc google=CLIENT_ID,/etc/buri/google.secret --allow example.org
 
-Each option is also a variable BURI_SERVER_… (BURI_SERVER_LISTEN, BURI_SERVER_NO_RELAY=1); the flag wins."""
+People sign in with a password; the first owner by a one-time link that the start prints. With --oidc they sign in at that
+provider, whose settings must allow the address URL/login/callback/NAME to come back to.
+
+Each option is also a variable BURI_SERVER_… (BURI_SERVER_LISTEN, BURI_SERVER_NO_RELAY=1); the flag wins. Several values
+of one variable stand one after the other, with spaces between."""
 
 
 @click.command("server", epilog=EPILOG, short_help="Run the control server (and its relay).")
@@ -26,7 +31,19 @@ Each option is also a variable BURI_SERVER_… (BURI_SERVER_LISTEN, BURI_SERVER_
 @click.option("--derp-map", metavar="FILE", help="Regions to add, as a tailcfg.DERPMap in JSON.")
 @click.option("--base-domain", metavar="NAME", help="Names of nodes end in this [buri.internal].")
 @click.option("--policy", metavar="FILE", help="Who may reach what; read again when it changes.")
-def command(**flags: str | bool | None) -> None:
+@click.option(
+    "--oidc",
+    metavar="NAME=ISSUER,ID,SECRETFILE",
+    multiple=True,
+    help="Let people sign in there; google=ID,SECRETFILE and microsoft=TENANT,ID,SECRETFILE are known. Repeatable.",
+)
+@click.option(
+    "--allow",
+    metavar="[NAME:]WHO",
+    multiple=True,
+    help="Whom a provider may bring uninvited: a domain, an e-mail address, a tenant's id, or *. Repeatable.",
+)
+def command(**flags: str | bool | tuple[str, ...] | None) -> None:
     """Run the control server: it knows the nodes, gives them addresses and names, and tells each of the others.
 
     Without --no-relay it is their relay and STUN server as well, on the same port.

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from buri.control.oidc.settings import ProviderSettings, read_providers
 from buri.core.addresses import AddrPort
 from buri.core.errors import ConfigError
 from buri.core.flagvalues import given, listen_address, stun_address
@@ -37,6 +38,8 @@ class ServerFlags(msgspec.Struct, frozen=True):
     derp_map: str | None = None
     base_domain: str | None = None
     policy: str | None = None
+    oidc: tuple[str, ...] = ()
+    allow: tuple[str, ...] = ()
 
 
 class ServerConfig(msgspec.Struct, frozen=True):
@@ -52,6 +55,7 @@ class ServerConfig(msgspec.Struct, frozen=True):
     derp_map: Path | None
     base_domain: str | None
     policy: Path | None = None
+    providers: tuple[ProviderSettings, ...] = ()
 
     @property
     def tls(self) -> bool:
@@ -99,6 +103,10 @@ def resolve(flags: ServerFlags, environment: Mapping[str, str]) -> ServerConfig:
         derp_map=Path(derp_map) if derp_map else None,
         base_domain=text("base_domain"),
         policy=Path(policy).absolute() if (policy := text("policy")) else None,
+        providers=read_providers(
+            flags.oidc or environment.get(f"{VARIABLE_PREFIX}OIDC", "").split(),
+            flags.allow or environment.get(f"{VARIABLE_PREFIX}ALLOW", "").split(),
+        ),
     )
 
 

@@ -18,6 +18,7 @@ from buri.control.edit import Edit
 from buri.control.ledger import CommitLog, Ledger
 from buri.control.mapper.streams import Mapper, Stream
 from buri.control.mapservice import MapService
+from buri.control.people import People
 from buri.control.policies import Policies
 from buri.control.presence import Presence
 from buri.control.registrar import Registrar
@@ -65,10 +66,11 @@ class Coordinator:
         self.mapper.on_open = self._presence.opened
         self.mapper.on_left = self._presence.left
         self.ledger.subscribe(self._note_keys)
-        self._registrar = Registrar(self.ledger, clock, settings, entropy, lambda: self.mapper.sees.compiled.policy)
+        self.registrar = Registrar(self.ledger, clock, settings, entropy, lambda: self.mapper.sees.compiled.policy)
         self._maps = MapService(self.ledger, self.mapper, clock)
         self.policies = Policies(self.ledger, clock, lambda: self.mapper.sees.compiled)
-        self.admin = Admin(self.ledger, self._registrar, clock, settings, entropy)
+        self.admin = Admin(self.ledger, self.registrar, clock, settings, entropy)
+        self.people = People(self.ledger, clock, entropy)
         self._presence.start()
 
     @classmethod
@@ -103,6 +105,7 @@ class Coordinator:
             counters=loaded.counters,
             derp_map=derp_map,
             policies=loaded.policies,
+            credentials=loaded.credentials,
         )
         writer = Writer(database, loop)
         clock = clock or SystemClock()
@@ -111,7 +114,7 @@ class Coordinator:
 
     async def register(self, machine: MachinePublic, request: RegisterRequest, source: str = "") -> RegisterResponse:
         """See ControlService."""
-        return await self._registrar.register(machine, request, source)
+        return await self.registrar.register(machine, request, source)
 
     async def update(self, machine: MachinePublic, request: MapRequest) -> None:
         """See ControlService."""
@@ -127,11 +130,11 @@ class Coordinator:
 
     def pending_login(self, code: str) -> PendingLogin | None:
         """See ControlService."""
-        return self._registrar.pending_login(code)
+        return self.registrar.pending_login(code)
 
     def pending_logins(self) -> list[PendingLogin]:
         """All logins that wait for an administrator, oldest first."""
-        return self._registrar.pending_logins()
+        return self.registrar.pending_logins()
 
     def set_derp_map(self, derp_map: DERPMap) -> None:
         """Give every node another map of relays."""

@@ -17,6 +17,7 @@ from buri.control.changes import (
     PolicyChanged,
     UserChanged,
 )
+from buri.control.credentials import Credential
 from buri.control.snapshot import AuthKeyRecord, Counters, NodeRecord, PolicyRecord, Snapshot, UserRecord
 from buri.wire.tailcfg.derpmap import DERPMap
 
@@ -45,6 +46,14 @@ class DeleteAuthKey(msgspec.Struct, frozen=True):
     key_id: int
 
 
+class PutCredential(msgspec.Struct, frozen=True):
+    record: Credential
+
+
+class DeleteCredential(msgspec.Struct, frozen=True):
+    record: Credential
+
+
 class PutPolicy(msgspec.Struct, frozen=True):
     policy: PolicyRecord
     oldest_kept: int
@@ -54,7 +63,18 @@ class PutCounters(msgspec.Struct, frozen=True):
     counters: Counters
 
 
-Write = PutNode | DeleteNode | PutUser | DeleteUser | PutAuthKey | DeleteAuthKey | PutPolicy | PutCounters
+Write = (
+    PutNode
+    | DeleteNode
+    | PutUser
+    | DeleteUser
+    | PutAuthKey
+    | DeleteAuthKey
+    | PutCredential
+    | DeleteCredential
+    | PutPolicy
+    | PutCounters
+)
 
 _PATCHED = (
     (Fields.ENDPOINTS, ("endpoints",)),
@@ -118,6 +138,14 @@ class Edit:
     def remove_auth_key(self, key_id: int) -> None:
         self.snapshot = self.snapshot.without_auth_key(key_id)
         self.writes.append(DeleteAuthKey(key_id))
+
+    def put_credential(self, record: Credential) -> None:
+        self.snapshot = self.snapshot.with_credentials(self.snapshot.credentials.having(record))
+        self.writes.append(PutCredential(record))
+
+    def remove_credential(self, record: Credential) -> None:
+        self.snapshot = self.snapshot.with_credentials(self.snapshot.credentials.lacking(record))
+        self.writes.append(DeleteCredential(record))
 
     def put_policy(self, policy: PolicyRecord) -> None:
         """Put another policy in force; it must have passed its checks."""

@@ -40,6 +40,8 @@ class Login(msgspec.Struct, eq=False):
     ended: asyncio.Event
     source: str = ""
     refusal: str = ""
+    deciding: bool = False
+    """Somebody's approval is being committed; another one must not be."""
 
 
 def make_code(entropy: bytes) -> str:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable
+
+import msgspec
 
 from buri.control.clock import Clock
 from buri.control.domain import expiry, registration, reports
@@ -19,6 +22,8 @@ from buri.policy.model import Policy
 from buri.wire.tailcfg.base import parse_time
 from buri.wire.tailcfg.node import Hostinfo
 from buri.wire.tailcfg.register import RegisterRequest, RegisterResponse
+
+REMEMBERED_JOINS = 256
 
 
 class Registrar:
@@ -38,6 +43,7 @@ class Registrar:
         self._entropy = entropy
         self._policy = policy
         self._logins = Logins()
+        self._joined: OrderedDict[str, PendingLogin] = OrderedDict()
 
     async def register(self, machine: MachinePublic, request: RegisterRequest, source: str = "") -> RegisterResponse:
         """Answer one request; a follow-up waits until its login ends. Raises WireError for a malformed one."""
@@ -78,9 +84,9 @@ class Registrar:
         return self._accepted(joined)
 
     def pending_login(self, code: str) -> PendingLogin | None:
-        """What a login page shows; None when the code is unknown or over."""
+        """What a login page shows; None when the code is unknown or over. The newest that joined are remembered."""
         login = self._logins.get(code, self._clock.wall_s())
-        return None if login is None else _shown(login)
+        return self._joined.get(code) if login is None else _shown(login)
 
     def pending_logins(self) -> list[PendingLogin]:
         """All logins that wait, oldest first."""
@@ -94,8 +100,15 @@ class Registrar:
         if isinstance(refusal_or_join, Refusal):
             raise StateError(refusal_or_join.text)
         edit, node = refusal_or_join
-        await self._ledger.enter(edit)
+        login.deciding = True
+        try:
+            await self._ledger.enter(edit)
+        finally:
+            login.deciding = False
         self._logins.end(login)
+        self._joined[login.code] = msgspec.structs.replace(_shown(login), approved=True, node_name=node.name)
+        if len(self._joined) > REMEMBERED_JOINS:
+            self._joined.popitem(last=False)
         return node
 
     async def readmit(self, node: NodeRecord) -> None:
@@ -118,7 +131,7 @@ class Registrar:
 
     def _login(self, code: str) -> Login:
         login = self._logins.get(code_of(code), self._clock.wall_s())
-        if login is None:
+        if login is None or login.deciding:
             raise StateError(
                 "No login waits under this code: it is mistyped, over, or approved already.",
                 remedy="Take the code from the address that the node shows, or start the login again.",
@@ -202,4 +215,6 @@ def _shown(login: Login) -> PendingLogin:
         machine=applicant.machine,
         node_key=applicant.key,
         approved=False,
+        os_version=applicant.hostinfo.os_version,
+        source=login.source,
     )

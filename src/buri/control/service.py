@@ -16,7 +16,10 @@ from buri.wire.tailcfg.register import RegisterRequest, RegisterResponse
 
 
 class PendingLogin(msgspec.Struct, frozen=True):
-    """A node that waits for a person: what its login page shows."""
+    """A node that waits for a person: what its login page shows. `source`: the network address that asks.
+
+    `approved`: it has joined a short while ago, under `node_name`, which is then set.
+    """
 
     code: str
     hostname: str
@@ -24,6 +27,9 @@ class PendingLogin(msgspec.Struct, frozen=True):
     machine: MachinePublic
     node_key: NodePublic
     approved: bool
+    os_version: str = ""
+    source: str = ""
+    node_name: str = ""
 
 
 class MapStream(Protocol):

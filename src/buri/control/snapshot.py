@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
+from buri.control.credentials import Credentials
 from buri.core.addresses import AddrPort
 from buri.core.keys import DiscoPublic, MachinePublic, NodePublic
 from buri.policy.tailnet import Role
@@ -23,13 +24,18 @@ TAGGED_USER_NAME = "tagged-devices"
 
 
 class UserRecord(msgspec.Struct, frozen=True):
-    """A person. `name` is unique in the tailnet; times are seconds since 1970. The policy's autogroups ask for `role`."""
+    """A person. `name` is unique in the tailnet; times are seconds since 1970. The policy's autogroups ask for `role`.
+
+    `email` and `picture` (a URL) are what a provider said last, for showing; nobody is found by them.
+    """
 
     id: int
     name: str
     display_name: str
     created_s: float
     role: Role = "member"
+    email: str = ""
+    picture: str = ""
 
     @property
     def login(self) -> str:
@@ -149,6 +155,7 @@ class Snapshot(msgspec.Struct, frozen=True):
     by_machine: Mapping[MachinePublic, tuple[int, ...]]
     by_name: Mapping[str, int]
     by_auth_prefix: Mapping[str, int]
+    credentials: Credentials = Credentials()
 
     @classmethod
     def build(
@@ -162,6 +169,7 @@ class Snapshot(msgspec.Struct, frozen=True):
         counters: Counters,
         derp_map: DERPMap,
         policies: Sequence[PolicyRecord] = (),
+        credentials: Credentials | None = None,
     ) -> Snapshot:
         """Index what the store holds."""
         by_machine: dict[MachinePublic, tuple[int, ...]] = {}
@@ -180,6 +188,7 @@ class Snapshot(msgspec.Struct, frozen=True):
             by_machine=by_machine,
             by_name={node.name: node.id for node in nodes},
             by_auth_prefix={key.prefix: key.id for key in auth_keys},
+            credentials=credentials or Credentials(),
         )
 
     @property
@@ -228,6 +237,9 @@ class Snapshot(msgspec.Struct, frozen=True):
 
     def without_user(self, user_id: int) -> Snapshot:
         return msgspec.structs.replace(self, users={i: user for i, user in self.users.items() if i != user_id})
+
+    def with_credentials(self, credentials: Credentials) -> Snapshot:
+        return msgspec.structs.replace(self, credentials=credentials)
 
     def with_auth_key(self, key: AuthKeyRecord) -> Snapshot:
         by_prefix = {**self.by_auth_prefix, key.prefix: key.id}

@@ -23,11 +23,14 @@ from buri.control.clock import SystemClock
 from buri.control.config import ServerConfig, ServerFlags, resolve
 from buri.control.coordinator import Coordinator
 from buri.control.derpmap import build_derp_map, read_derp_map
+from buri.control.noisefront.asgi import ASGIHandler
 from buri.control.noisefront.listener import NoiseFront
 from buri.control.noisefront.machineroutes import MachineRoutes
 from buri.control.noisefront.pages import Pages
+from buri.control.oidc.provider import Provider
 from buri.control.policyfile import PolicyFile
 from buri.control.settings import Settings
+from buri.control.signin import SignIn
 from buri.control.store.lock import StateLock
 from buri.core.addresses import AddrPort, IPAddress
 from buri.core.errors import BuriError, SystemFault
@@ -37,17 +40,20 @@ from buri.engine.frontport import Certificate, FrontConfig, FrontDoor
 from buri.netio.secretfile import load_or_make_key, write_secret
 from buri.relay.identity import load_or_make_certificate, load_relay_key, pin, self_signed_pin
 from buri.relay.station import read_certificate
+from buri.web.app import make_app
+from buri.web.signinpages import WELCOME
 from buri.wire.tailcfg.derpmap import DERPMap
 from buri.wire.tailcfg.relayregion import OwnRelay
 
 NOISE_KEY_FILE = "noise.key"
 FIRST_KEY_FILE = "first-auth-key"
 FIRST_KEY_LIFETIME_S = 3600.0
+OWNER_LINK_FILE = "owner-link"
 _NOISE_FORMAT = "buri-noise-key 1"
 _log = logging.getLogger("buri.server")
 
 
-def main(flags: Mapping[str, str | bool | None]) -> int:
+def main(flags: Mapping[str, str | bool | tuple[str, ...] | None]) -> int:
     """Run the server; `flags` are ServerFlags' members as the command line gave them. Returns the exit code."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     logging.getLogger("alembic").setLevel(logging.WARNING)
@@ -82,15 +88,32 @@ async def _serve(config: ServerConfig) -> None:
         if config.policy is not None:
             stack.callback((await _follow_policy(config.policy, coordinator)).close)
         key = load_or_make_key(config.state_dir / NOISE_KEY_FILE, MachinePrivate, _NOISE_FORMAT)
-        pages = Pages(coordinator, key.public(), config.url, tls=config.tls)
+        pages = Pages(key.public(), config.url, tls=config.tls)
+        pages.extra = ASGIHandler(make_app(_sign_in(config, coordinator, key, stack))).handle
         front = NoiseFront(key, pages.handle, MachineRoutes(coordinator).handle)
         stack.push_async_callback(front.close)
         listening = await _open_doors(config, certificate, coordinator, front, stack)
-        admin = await AdminSocket.open(config.state_dir, Verbs(coordinator.admin, coordinator.policies))
+        verbs = Verbs(coordinator.admin, coordinator.policies, coordinator.people, config.url)
+        admin = await AdminSocket.open(config.state_dir, verbs)
         stack.push_async_callback(admin.close)
         await _greet(config, coordinator, listening)
         await stop.wait()
         _log.info("stopping")
+
+
+def _sign_in(
+    config: ServerConfig, coordinator: Coordinator, key: MachinePrivate, stack: contextlib.AsyncExitStack
+) -> SignIn:
+    """How people sign in. What browsers keep is sealed with a key that comes of the server's own, so it outlives a restart."""
+    clock = SystemClock()
+    providers = []
+    if config.providers:
+        from buri.control.oidc.fetch import HTTPFetcher  # late: an HTTP client is heavy, and most servers need none
+
+        fetcher = HTTPFetcher()
+        stack.push_async_callback(fetcher.close)
+        providers = [Provider(settings, fetcher, clock) for settings in config.providers]
+    return SignIn(coordinator, config.url, key.raw, clock=clock, entropy=os.urandom, providers=providers)
 
 
 async def _follow_policy(path: Path, coordinator: Coordinator) -> PolicyFile:
@@ -210,6 +233,7 @@ async def _greet(config: ServerConfig, coordinator: Coordinator, listening: Sequ
     print(f"Buri server for {config.url}, state in {config.state_dir}")
     for line in listening:
         print(f"Listening on {line}")
+    await _tell_owner_link(config, coordinator)
     join = f"buri up --login-server {config.url}"
     path = config.state_dir / FIRST_KEY_FILE
     if coordinator.admin.snapshot.nodes:
@@ -224,6 +248,24 @@ async def _greet(config: ServerConfig, coordinator: Coordinator, listening: Sequ
     minutes = max(1, round((record.expires_s - coordinator.admin.now_s()) / 60))
     shown = text if sys.stdout.isatty() else f"file:{path}"
     print(f"The first node joins within {minutes} minutes with: {join} --auth-key {shown}", flush=True)
+
+
+async def _tell_owner_link(config: ServerConfig, coordinator: Coordinator) -> None:
+    """Until an owner can sign in: the one-time link by which they become able to. Terminal or 0600 file, never a log."""
+    path = config.state_dir / OWNER_LINK_FILE
+    kept = ""
+    with contextlib.suppress(OSError, UnicodeError):
+        kept = path.read_text().strip().rpartition("/")[2]
+    token = await coordinator.people.owner_link(kept)
+    if not token:
+        path.unlink(missing_ok=True)
+        return
+    link = f"{config.url}{WELCOME}{token}"
+    write_secret(path, link.encode() + b"\n")
+    if sys.stdout.isatty():
+        print(f"Become the owner, once: {link}")
+    else:
+        print(f"The owner's one-time link is in {path}", flush=True)
 
 
 def _person() -> str:

@@ -160,7 +160,7 @@ class BadControlServer:
 async def _main(address: str, port: int, derp_map: Path, orders: Path) -> None:
     control = BadControl(json.loads(derp_map.read_text()))
     key = MachinePrivate.from_entropy(os.urandom(32))
-    pages = Pages(control, key.public(), f"http://{address}:{port}", tls=False)
+    pages = Pages(key.public(), f"http://{address}:{port}", tls=False)
     front = NoiseFront(key, pages.handle, MachineRoutes(control).handle)
     await front.listen_tcp(AddrPort(ip_address(address), port))
 

@@ -130,13 +130,16 @@ class World:
         self.random = random.Random(1)
         self.clock = FakeClock()
         self.journal = journal or FakeCommitLog()
-        self.coordinator = Coordinator(
-            snapshot or empty_snapshot(),
-            self.journal,
-            Settings(url="http://10.77.0.1:8080", **settings),
-            clock=self.clock,
-            entropy=self.random.randbytes,
-        )
+        self._settings = Settings(url="http://10.77.0.1:8080", **settings)
+        self.coordinator = self._coordinator(snapshot or empty_snapshot())
+        self.admin = self.coordinator.admin
+
+    def _coordinator(self, snapshot: Snapshot) -> Coordinator:
+        return Coordinator(snapshot, self.journal, self._settings, clock=self.clock, entropy=self.random.randbytes)
+
+    def restart(self) -> None:
+        """Another process on what was committed."""
+        self.coordinator = self._coordinator(self.coordinator.ledger.snapshot)
         self.admin = self.coordinator.admin
 
     async def auth_key(self, user: str = "alice", **facts: Any) -> str:

@@ -248,7 +248,7 @@ class NodeBench:
         """Open the control server, at a new port or at the one it had."""
         key = MachinePrivate.from_entropy(b"c" * 32)
         port_number = int(self.url.rpartition(":")[2]) if self.url else 0
-        pages = Pages(self.control, key.public(), self.url, tls=False)
+        pages = Pages(key.public(), self.url, tls=False)
         self._front = NoiseFront(key, pages.handle, MachineRoutes(self.control).handle)
         bound = await self._front.listen_tcp(AddrPort(ip_address("127.0.0.1"), port_number))
         self.url = f"http://{bound}"

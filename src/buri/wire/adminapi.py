@@ -127,6 +127,20 @@ class GrantRole(_Verb, tag="users.role"):
     role: str
 
 
+class InviteUser(_Verb, tag="users.invite"):
+    """→ NewLink; a user of this name (made where there is none) and a link that lets them in the first time."""
+
+    name: str
+    display_name: str = ""
+    role: str = ""
+
+
+class MakePasswordLink(_Verb, tag="users.password-link"):
+    """→ NewLink; whoever follows it sets the user's password."""
+
+    user: str
+
+
 class TagNode(_Verb, tag="nodes.tag"):
     """→ NodeRow; the node belongs to these tags from now on, and to no person."""
 
@@ -192,6 +206,8 @@ Request = (
     | ListAuthKeys
     | RevokeAuthKey
     | GrantRole
+    | InviteUser
+    | MakePasswordLink
     | TagNode
     | PolicyRequest
 )
@@ -204,6 +220,16 @@ class UserRow(msgspec.Struct, kw_only=True):
     created: str
     nodes: int
     role: str = "member"
+    email: str = ""
+    can_sign_in: bool = False
+
+
+class NewLink(msgspec.Struct, kw_only=True):
+    """A link that works once. `url` is a secret."""
+
+    user: UserRow
+    url: str
+    lifetime_s: float
 
 
 class NodeRow(msgspec.Struct, kw_only=True):

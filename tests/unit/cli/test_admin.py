@@ -21,6 +21,7 @@ from buri.control.api.verbs import Verbs
 from buri.core.errors import BuriError, NotPermittedError, UnreachableError
 from buri.testing.controlworld import World
 
+URL = "https://vpn.example"
 Script = Callable[["Desk"], Any]
 
 
@@ -51,7 +52,9 @@ def at_the_desk(state: Path, script: Script) -> World:
     async def scenario() -> World:
         world = World()
         state.mkdir(parents=True, exist_ok=True)
-        socket = await AdminSocket.open(state, Verbs(world.admin, world.coordinator.policies))
+        socket = await AdminSocket.open(
+            state, Verbs(world.admin, world.coordinator.policies, world.coordinator.people, URL)
+        )
         try:
             await script(Desk(world, state))
         finally:
@@ -72,11 +75,34 @@ def test_users(tmp_path: Path) -> None:
         (row,) = json.loads(await desk.run("users", "list", "--json"))
         assert (row["id"], row["name"], row["display_name"], row["nodes"]) == (1, "bob", "Alice A.", 0)
         table = (await desk.run("users", "list")).splitlines()
-        assert table[0].split() == ["ID", "NAME", "DISPLAY", "NAME", "ROLE", "NODES", "CREATED"]
+        assert table[0].split() == ["ID", "NAME", "DISPLAY", "NAME", "ROLE", "NODES", "SIGN-IN", "CREATED"]
         await desk.world.machine().join(await desk.world.auth_key("bob"))
         assert "still has 1 node" in str(await desk.refusal("users", "delete", "bob"))
         await desk.run("nodes", "delete", "1")
         assert await desk.run("users", "delete", "1") == "Deleted user bob.\n"
+
+    at_the_desk(tmp_path, script)
+
+
+def test_a_person_is_invited_by_a_link_and_gets_a_new_password_by_another(tmp_path: Path) -> None:
+    async def script(desk: Desk) -> None:
+        await desk.run("users", "create", "alice")
+        said = await desk.run("users", "invite", "bob@example.com", "--role=admin")
+        assert said.startswith("For bob@example.com (admin), once, within 7 days:\n")
+        token = said.strip().rpartition(f"{URL}/welcome/")[2]
+        await desk.world.coordinator.people.accept(token, "ignored", "a fine password")
+        rows = json.loads(await desk.run("users", "list", "--json"))
+        assert [(row["name"], row["role"], row["can_sign_in"]) for row in rows] == [
+            ("alice", "owner", False),
+            ("bob@example.com", "admin", True),
+        ]
+        assert "can sign in already" in str(await desk.refusal("users", "invite", "bob@example.com"))
+        assert "is no role" in str(await desk.refusal("users", "set-role", "bob@example.com", "king"))
+        assert "member now" in await desk.run("users", "set-role", "bob@example.com", "member")
+        link = json.loads(await desk.run("users", "set-password-link", "bob@example.com", "--json"))
+        assert link["user"]["name"] == "bob@example.com"
+        assert link["url"].startswith(f"{URL}/welcome/")
+        assert (await desk.refusal("users", "set-password-link", "nobody")).exit_code == 1
 
     at_the_desk(tmp_path, script)
 

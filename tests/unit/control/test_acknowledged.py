@@ -79,7 +79,7 @@ async def served(directory: Path) -> AsyncIterator[Served]:
     coordinator = Coordinator(snapshot, writer, SETTINGS, clock=SystemClock(), entropy=os.urandom)
     await coordinator.admin.create_user("alice")
     _, text = await coordinator.admin.create_auth_key(user="alice", reusable=True, lifetime_s=3600)
-    pages = Pages(coordinator, KEY.public(), SETTINGS.url, tls=False)
+    pages = Pages(KEY.public(), SETTINGS.url, tls=False)
     front = NoiseFront(KEY, pages.handle, MachineRoutes(coordinator).handle)
     bound = await front.listen_tcp(AddrPort(ip_address("127.0.0.1"), 0))
     try:

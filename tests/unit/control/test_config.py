@@ -116,5 +116,5 @@ def test_ports_that_cannot_serve_are_refused() -> None:
 
 def test_variables_are_checked_as_flags_are() -> None:
     said = refusal({"BURI_SERVER_LISTN": ":80"})
-    assert said.startswith("The variable BURI_SERVER_LISTN is not known. Known are BURI_SERVER_BASE_DOMAIN, ")
+    assert said.startswith("The variable BURI_SERVER_LISTN is not known. Known are BURI_SERVER_ALLOW, ")
     assert refusal({"BURI_SERVER_NO_RELAY": "perhaps"}) == "BURI_SERVER_NO_RELAY is true or false, not 'perhaps'."

@@ -207,7 +207,11 @@ async def test_without_a_key_the_node_waits_until_an_administrator_approves() ->
     await world.admin.approve(code, "alice")
     response = await follow_up
     assert (response.auth_url, response.machine_authorized, response.login.login_name) == ("", True, "alice")
-    assert world.coordinator.pending_login(code) is None
+    joined = world.coordinator.pending_login(code)  # whoever looks at its page again sees how it went
+    assert joined is not None
+    assert (joined.approved, joined.node_name) == (True, "box")
+    with pytest.raises(StateError):
+        await world.admin.approve(code, "alice")
     repeated = await machine.register(followup=url)  # the answer was lost on the way
     assert repeated.machine_authorized
 

@@ -35,7 +35,7 @@ class World:
         self.ticker = Ticker()
         self.control = ScriptedControl(self.ticker)
         self.control.first = lambda request: first_message(request) | {"Peers": [shown(2)]}
-        pages = Pages(self.control, KEY.public(), "http://127.0.0.1", tls=False)
+        pages = Pages(KEY.public(), "http://127.0.0.1", tls=False)
         self.front = NoiseFront(KEY, pages.handle, MachineRoutes(self.control).handle)
 
     async def __aenter__(self) -> World:

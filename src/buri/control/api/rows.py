@@ -17,14 +17,16 @@ def moment(wall_s: float) -> str:
 
 def user_rows(snapshot: Snapshot) -> list[UserRow]:
     counts = Counter(node.user_id for node in snapshot.nodes.values())
-    return [_user_row(user, counts[user.id]) for user in sorted(snapshot.users.values(), key=lambda user: user.id)]
+    return [
+        _user_row(snapshot, user, counts[user.id]) for user in sorted(snapshot.users.values(), key=lambda user: user.id)
+    ]
 
 
 def user_row(snapshot: Snapshot, user: UserRecord) -> UserRow:
-    return _user_row(user, sum(node.user_id == user.id for node in snapshot.nodes.values()))
+    return _user_row(snapshot, user, sum(node.user_id == user.id for node in snapshot.nodes.values()))
 
 
-def _user_row(user: UserRecord, nodes: int) -> UserRow:
+def _user_row(snapshot: Snapshot, user: UserRecord, nodes: int) -> UserRow:
     return UserRow(
         id=user.id,
         name=user.name,
@@ -32,6 +34,8 @@ def _user_row(user: UserRecord, nodes: int) -> UserRow:
         created=moment(user.created_s),
         nodes=nodes,
         role=user.role,
+        email=user.email,
+        can_sign_in=snapshot.credentials.can_sign_in(user.id),
     )
 
 

@@ -7,18 +7,22 @@ from typing import Any
 from buri.control.admin import Admin
 from buri.control.api import policyverbs, rows
 from buri.control.domain import accounts
+from buri.control.people import INVITE_LIFETIME_S, PASSWORD_LINK_LIFETIME_S, People
 from buri.control.policies import Policies
 from buri.control.snapshot import NodeRecord
 from buri.wire import adminapi as api
 
 UsersRequest = api.ListUsers | api.CreateUser | api.RenameUser | api.DeleteUser | api.GrantRole
+LinkRequest = api.InviteUser | api.MakePasswordLink
 
 
 class Verbs:
     """Carries out one request. Raises the errors of core.errors that `Admin` raises."""
 
-    def __init__(self, admin: Admin, policies: Policies) -> None:
+    def __init__(self, admin: Admin, policies: Policies, people: People, url: str) -> None:
         self._admin = admin
+        self._people = people
+        self._url = url
         self._policies = policies
 
     async def carry_out(self, request: api.Request) -> Any:
@@ -27,6 +31,8 @@ class Verbs:
         match request:
             case api.ListUsers() | api.CreateUser() | api.RenameUser() | api.DeleteUser() | api.GrantRole():
                 return await self._users(request)
+            case api.InviteUser() | api.MakePasswordLink():
+                return await self._link(request)
             case api.ListNodes() | api.ShowNode():
                 return self._read_nodes(request)
             case api.ExpireNode(node=node, after_s=after_s, never=never):
@@ -68,6 +74,17 @@ class Verbs:
             case api.GrantRole(user=name, role=role):
                 user = await admin.grant_role(name, role)
         return rows.user_row(admin.snapshot, user)
+
+    async def _link(self, request: LinkRequest) -> api.NewLink:
+        match request:
+            case api.InviteUser(name=name, display_name=display_name, role=role):
+                user, token = await self._people.invite(name, display_name, role)
+                lifetime_s = INVITE_LIFETIME_S
+            case api.MakePasswordLink(user=name):
+                user, token = await self._people.password_link(name)
+                lifetime_s = PASSWORD_LINK_LIFETIME_S
+        row = rows.user_row(self._admin.snapshot, user)
+        return api.NewLink(user=row, url=f"{self._url}/welcome/{token}", lifetime_s=lifetime_s)
 
     def _read_nodes(self, request: api.ListNodes | api.ShowNode) -> Any:
         if isinstance(request, api.ShowNode):

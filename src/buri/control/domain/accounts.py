@@ -19,16 +19,18 @@ _TAG = re.compile(r"tag:[A-Za-z][A-Za-z0-9-]*")
 MAX_USER_NAME = 128
 
 
-def create_user(snapshot: Snapshot, name: str, display_name: str, now_s: float) -> tuple[Edit, UserRecord]:
-    """Raises ConfigError for an unfit name, StateError for one that exists."""
-    _check_user_name(snapshot, name)
+def create_user(
+    snapshot: Snapshot, name: str, display_name: str, now_s: float, role: Role | None = None
+) -> tuple[Edit, UserRecord]:
+    """Without a `role`, the first user becomes owner. Raises ConfigError for an unfit name, StateError for a taken one."""
+    check_user_name(snapshot, name)
     edit = Edit(snapshot)
     user = UserRecord(
         id=snapshot.counters.user,
         name=name,
         display_name=display_name or name,
         created_s=now_s,
-        role="member" if snapshot.users else "owner",
+        role=role or ("member" if snapshot.users else "owner"),
     )
     edit.put_counters(msgspec.structs.replace(snapshot.counters, user=user.id + 1))
     edit.put_user(user)
@@ -37,7 +39,7 @@ def create_user(snapshot: Snapshot, name: str, display_name: str, now_s: float) 
 
 def rename_user(snapshot: Snapshot, user: UserRecord, name: str) -> tuple[Edit, UserRecord]:
     if name != user.name:
-        _check_user_name(snapshot, name)
+        check_user_name(snapshot, name)
     display_name = name if user.display_name == user.name else user.display_name
     renamed = msgspec.structs.replace(user, name=name, display_name=display_name)
     edit = Edit(snapshot)
@@ -85,6 +87,8 @@ def delete_user(snapshot: Snapshot, user: UserRecord) -> Edit:
     for key in snapshot.auth_keys.values():
         if key.user_id == user.id:
             edit.remove_auth_key(key.id)
+    for credential in snapshot.credentials.of_user(user.id):
+        edit.remove_credential(credential)
     edit.remove_user(user.id)
     return edit
 
@@ -163,7 +167,8 @@ def _check_tags(tags: Sequence[str]) -> None:
             raise ConfigError(f"{tag!r} is not a tag.", remedy="A tag reads tag:NAME, letters first, e.g. tag:server.")
 
 
-def _check_user_name(snapshot: Snapshot, name: str) -> None:
+def check_user_name(snapshot: Snapshot, name: str) -> None:
+    """Raises ConfigError for an unfit name, StateError for a taken one."""
     if len(name) > MAX_USER_NAME or not _USER.fullmatch(name):
         raise ConfigError(
             f"{name!r} is not a user name.",

@@ -122,7 +122,7 @@ def patch_json(node: NodeRecord, fields: int) -> bytes:
 
 
 def profile(user: UserRecord) -> UserProfile:
-    return UserProfile(id=user.id, login_name=user.name, display_name=user.display_name)
+    return UserProfile(id=user.id, login_name=user.name, display_name=user.display_name, profile_pic_url=user.picture)
 
 
 TAGGED_PROFILE = UserProfile(id=TAGGED_USER_ID, login_name=TAGGED_USER_NAME, display_name="Tagged Devices")

@@ -1,16 +1,14 @@
-"""What the control server says outside Noise: its key, a health check, and the few pages a person may open."""
+"""What the control server says outside Noise: its key and a health check; the rest is the web room's (`extra`)."""
 
 from __future__ import annotations
 
 from html import escape
 
 from buri.control.noisefront.exchange import HTML, JSON, Handler, Request, Response, sentence
-from buri.control.service import ControlService
 from buri.core.keys import MachinePublic
 from buri.wire.tailcfg.mapping import encode
 from buri.wire.tailcfg.register import OverTLSPublicKeyResponse
 
-REGISTER = "/register/"
 _PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
 <title>{title}</title><style>body{{font:16px/1.5 system-ui,sans-serif;max-width:40em;margin:3em auto;padding:0 1em}}
 code{{background:#8882;padding:.2em .4em;border-radius:4px}}:root{{color-scheme:light dark}}</style>
@@ -21,12 +19,11 @@ code{{background:#8882;padding:.2em .4em;border-radius:4px}}:root{{color-scheme:
 class Pages:
     """Routes by path. `tls`: this server is reached by TLS, so plain requests get the key and a redirect, nothing else."""
 
-    def __init__(self, service: ControlService, key: MachinePublic, url: str, *, tls: bool) -> None:
-        self._service = service
+    def __init__(self, key: MachinePublic, url: str, *, tls: bool) -> None:
         self._key = encode(OverTLSPublicKeyResponse(public_key=str(key)))
         self._url = url
         self._tls = tls
-        self.extra: Handler | None = None  # later rooms (console, API) answer what is not known here
+        self.extra: Handler | None = None  # the web room answers what is not known here
 
     async def handle(self, request: Request) -> Response:
         """Answer one request."""
@@ -39,30 +36,13 @@ class Pages:
             return Response(status=301, headers=(("Location", self._url + request.target),))
         if path == "/health":
             return Response(body=b'{"status":"ok"}', content_type=JSON)
+        if self.extra is not None:
+            return await self.extra(request)
         if path == "/":
             join = f"buri up --login-server {self._url}"
             body = f"<p>This is a Buri control server. A machine joins it with</p><p><code>{escape(join)}</code></p>"
             return _page("Buri", body)
-        if path.startswith(REGISTER):
-            return self._register(path[len(REGISTER) :])
-        if self.extra is not None:
-            return await self.extra(request)
         return sentence(404, "There is nothing here.")
-
-    def _register(self, code: str) -> Response:
-        login = self._service.pending_login(code)
-        if login is None:
-            text = "<p>This login is unknown or over. Run <code>buri up</code> again for a new link.</p>"
-            return _page("No such login", text, status=404)
-        if login.approved:
-            return _page("Approved", f"<p><b>{escape(login.hostname)}</b> has joined. You can close this page.</p>")
-        command = f"buri admin nodes approve {code} --user USER"
-        body = (
-            f"<p>The machine <b>{escape(login.hostname or '(no name)')}</b> ({escape(login.os or 'unknown system')}) "
-            f"asks to join.</p><p>Its machine key is <code>{escape(login.machine.short())}</code>.</p>"
-            f"<p>An administrator lets it in on the server with</p><p><code>{escape(command)}</code></p>"
-        )
-        return _page("A machine asks to join", body)
 
 
 def _page(title: str, body: str, status: int = 200) -> Response:

@@ -19,12 +19,22 @@ from sqlalchemy.dialects.sqlite import Insert, insert
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import StaticPool
 
+from buri.control.credentials import (
+    Credential,
+    Credentials,
+    IdentityRecord,
+    LinkRecord,
+    PasswordRecord,
+    SessionRecord,
+)
 from buri.control.edit import (
     DeleteAuthKey,
+    DeleteCredential,
     DeleteNode,
     DeleteUser,
     PutAuthKey,
     PutCounters,
+    PutCredential,
     PutNode,
     PutPolicy,
     PutUser,
@@ -47,6 +57,7 @@ class Loaded(msgspec.Struct, frozen=True):
     auth_keys: list[AuthKeyRecord]
     counters: Counters
     policies: list[PolicyRecord]
+    credentials: Credentials
 
 
 class Database:
@@ -107,6 +118,13 @@ class Database:
                     (rows.policy_record(r) for r in self._rows(schema.policies, schema.policies.c.tailnet == TAILNET)),
                     key=lambda policy: policy.id,
                 ),
+                credentials=Credentials.build(
+                    [
+                        msgspec.convert(row, kind)
+                        for kind, table in _CREDENTIALS.items()
+                        for row in self._rows(table, table.c.tailnet == TAILNET)
+                    ]
+                ),
             )
 
     def commit(self, writes: Sequence[Write]) -> None:
@@ -152,6 +170,12 @@ class Database:
         elif kind is PutPolicy:
             execute(insert(schema.policies), [rows.policy_row(TAILNET, write.policy) for write in run])
             execute(delete(schema.policies).where(schema.policies.c.id < run[-1].oldest_kept))
+        elif kind is PutCredential:
+            for write in run:
+                execute(_CREDENTIAL_PUTS[type(write.record)], rows.credential_row(TAILNET, write.record))
+        elif kind is DeleteCredential:
+            for write in run:
+                execute(_without_credential(write.record))
         elif kind is DeleteNode:
             execute(_without(schema.nodes, [write.node_id for write in run]))
         elif kind is DeleteUser:
@@ -163,7 +187,7 @@ class Database:
 def _put(table: Table) -> Insert:
     statement = insert(table)
     columns = {column.name: statement.excluded[column.name] for column in table.columns if not column.primary_key}
-    return statement.on_conflict_do_update(index_elements=["id"], set_=columns)
+    return statement.on_conflict_do_update(index_elements=list(table.primary_key.columns), set_=columns)
 
 
 def _without(table: Table, ids: list[int]) -> Delete:
@@ -173,6 +197,18 @@ def _without(table: Table, ids: list[int]) -> Delete:
 _PUT_NODE = _put(schema.nodes)
 _PUT_AUTH_KEY = _put(schema.preauth_keys)
 _PUT_USER = _put(schema.users)
+_CREDENTIALS: dict[type[Credential], Table] = {
+    IdentityRecord: schema.identities,
+    PasswordRecord: schema.passwords,
+    SessionRecord: schema.sessions,
+    LinkRecord: schema.links,
+}
+_CREDENTIAL_PUTS = {kind: _put(table) for kind, table in _CREDENTIALS.items()}
+
+
+def _without_credential(record: Credential) -> Delete:
+    table = _CREDENTIALS[type(record)]
+    return delete(table).where(*(column == getattr(record, column.name) for column in table.primary_key.columns))
 
 
 def _configure(connection: sqlite3.Connection, _record: object) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from buri.control.credentials import Credential
 from buri.control.snapshot import AuthKeyRecord, NodeRecord, PolicyRecord, UserRecord
 from buri.core.addresses import AddrPort
 from buri.core.errors import WireError
@@ -38,6 +39,10 @@ def policy_row(tailnet: int, policy: PolicyRecord) -> dict[str, Any]:
 
 def policy_record(row: Row) -> PolicyRecord:
     return PolicyRecord(**{name: row[name] for name in PolicyRecord.__struct_fields__})
+
+
+def credential_row(tailnet: int, record: Credential) -> dict[str, Any]:
+    return {"tailnet": tailnet, **msgspec.structs.asdict(record)}
 
 
 def auth_key_row(tailnet: int, key: AuthKeyRecord) -> dict[str, Any]:

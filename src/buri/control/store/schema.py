@@ -47,7 +47,53 @@ users = Table(
     Column("display_name", String, nullable=False),
     Column("created_s", Float, nullable=False),
     Column("role", String, nullable=False, server_default="member"),
+    Column("email", String, nullable=False, server_default=""),
+    Column("picture", String, nullable=False, server_default=""),
     UniqueConstraint("tailnet", "name", name="users_name"),
+)
+
+identities = Table(
+    "identities",
+    metadata,
+    _tailnet(),
+    Column("issuer", String, nullable=False, primary_key=True),
+    Column("subject", String, nullable=False, primary_key=True),
+    Column("user_id", Integer, ForeignKey("users.id"), nullable=False),
+    Column("email", String, nullable=False),
+    Column("invited", Boolean, nullable=False),
+    Column("created_s", Float, nullable=False),
+    Column("used_s", Float, nullable=False),
+)
+
+passwords = Table(
+    "passwords",
+    metadata,
+    _tailnet(),
+    Column("user_id", Integer, ForeignKey("users.id"), primary_key=True),
+    Column("hash", String, nullable=False),
+    Column("changed_s", Float, nullable=False),
+)
+
+sessions = Table(
+    "sessions",
+    metadata,
+    _tailnet(),
+    Column("digest", LargeBinary, nullable=False, primary_key=True),
+    Column("user_id", Integer, ForeignKey("users.id"), nullable=False),
+    Column("created_s", Float, nullable=False),
+    Column("expires_s", Float, nullable=False),
+    Column("origin", LargeBinary, nullable=False),
+)
+
+links = Table(
+    "links",
+    metadata,
+    _tailnet(),
+    Column("digest", LargeBinary, nullable=False, primary_key=True),
+    Column("kind", String, nullable=False),
+    Column("user_id", Integer, ForeignKey("users.id"), nullable=True),
+    Column("created_s", Float, nullable=False),
+    Column("expires_s", Float, nullable=False),
 )
 
 policies = Table(

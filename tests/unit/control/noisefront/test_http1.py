@@ -16,11 +16,9 @@ from buri.control.noisefront.exchange import Handler, Request, Response
 from buri.control.noisefront.listener import NoiseFront
 from buri.control.noisefront.pages import Pages
 from buri.control.noisefront.tunnel import Reply
-from buri.control.service import PendingLogin
 from buri.core.addresses import AddrPort
 from buri.core.errors import InUseError, SystemFault
 from buri.core.keys import MachinePrivate, MachinePublic
-from buri.testing.controlworld import World
 from buri.wire.proxyprotocol import ProxyHeader, build_proxy_header
 
 KEY = MachinePrivate.from_entropy(b"k" * 32)
@@ -70,7 +68,7 @@ async def served(
     handler: Handler | None = None, *, unix: Path | None = None, tls: bool = False
 ) -> AsyncIterator[Client]:
     """A client connected to a front that serves `handler`, or the server's real pages."""
-    pages = Pages(World().coordinator, KEY.public(), URL, tls=tls)
+    pages = Pages(KEY.public(), URL, tls=tls)
     front = NoiseFront(KEY, handler or pages.handle, nobody)
     if unix is None:
         bound = await front.listen_tcp(HERE)
@@ -343,25 +341,6 @@ async def test_the_pages_say_how_to_join_and_refuse_the_rest() -> None:
     async with served() as client:
         client.send("POST /key HTTP/1.1", "Host: x", "Content-Length: 0")
         assert (await client.last()).startswith("HTTP/1.1 405 ")
-
-
-@in_loop
-async def test_a_login_page_names_the_machine_and_the_command_and_escapes_both() -> None:
-    class Service(World):
-        def pending_login(self, code: str) -> PendingLogin | None:
-            if code not in ("abc", "done"):
-                return None
-            key = KEY.public()
-            return PendingLogin(code, "<b>box</b>", "linux", key, World().machine().key, code == "done")
-
-    pages = Pages(Service(), KEY.public(), URL, tls=False)  # type: ignore[arg-type]
-    waiting = await pages.handle(Request("GET", "/register/abc", {}))
-    assert b"buri admin nodes approve abc --user USER" in waiting.body
-    assert b"&lt;b&gt;box&lt;/b&gt;" in waiting.body
-    assert ("Cache-Control", "no-store") in waiting.headers
-    assert b"has joined" in (await pages.handle(Request("GET", "/register/done", {}))).body
-    gone = await pages.handle(Request("GET", "/register/<i>", {}))
-    assert (gone.status, b"<i>" in gone.body) == (404, False)
 
 
 @in_loop

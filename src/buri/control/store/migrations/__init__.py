@@ -12,7 +12,7 @@ from sqlalchemy import Connection, inspect, text
 
 from buri.core.errors import ConfigError
 
-REVISIONS = ("0001", "0002")  # oldest first; a test holds this against the scripts
+REVISIONS = ("0001", "0002", "0003")  # oldest first; a test holds this against the scripts
 DIRECTORY = Path(__file__).parent
 
 
