@@ -8,20 +8,8 @@ without a row, for a row without an entry, and for a proof that is not there.
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
-U, N = "tests/unit/", "tests/netns/"
-
-
-class Fault(NamedTuple):
-    """`sender` wrote `input`; when it is wrong it `gets` that, as the tests of `proof` show."""
-
-    input: str
-    sender: str
-    gets: str
-    proof: tuple[str, ...]
-    covers: tuple[str, ...]
-
+from faultrow import Fault, N, U
+from signinfaults import SIGN_IN
 
 PACKETS = [
     Fault(
@@ -206,7 +194,7 @@ CONTROL = [
             U + "web/test_signinpages.py::test_what_a_machine_says_of_itself_stays_text",
             U + "control/test_registrar.py::test_a_stolen_login_link_helps_nobody",
         ),
-        ("http:/register/",),
+        ("http:/register/{code}",),
     ),
 ]
 
@@ -461,7 +449,7 @@ FILES = [
             U + "control/store/test_database.py::test_a_newer_database_is_refused_and_untouched",
             U + "control/store/test_database.py::test_a_full_disk_is_one_sentence_and_no_loss",
         ),
-        ("file:server.db", "control.store.rows.*"),
+        ("file:server.db", "control.store.rows.*", "control.store.database.Database._load"),
     ),
     Fault(
         "noise.key, derp.key",
@@ -544,4 +532,4 @@ FILES = [
     ),
 ]  # fmt: skip
 
-TABLE: list[Fault] = [*PACKETS, *RELAYS, *CONTROL, *NODE, *LOCAL, *PERSONS, *FILES]
+TABLE: list[Fault] = [*PACKETS, *RELAYS, *CONTROL, *NODE, *LOCAL, *PERSONS, *FILES, *SIGN_IN]

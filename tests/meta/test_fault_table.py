@@ -15,7 +15,8 @@ import pytest
 from buri.cli.main import VERBS
 from buri.roles import daemon
 from buri.wire import adminapi
-from faults import TABLE, Fault
+from faultrow import Fault
+from faults import TABLE
 
 ROOT = Path(__file__).resolve().parents[2]
 SOURCE = ROOT / "src" / "buri"
@@ -104,6 +105,8 @@ def doors() -> Iterator[str]:
     for name in ("machineroutes.py", "pages.py", "http1.py"):
         for path in re.findall(r'"(/[\w/-]*)"', (front / name).read_text()):
             yield f"http:{path}"
+    pages = (SOURCE / "web" / "signinpages.py").read_text()
+    yield from (f"http:{path}" for path in re.findall(r'route\("(/[^"]+)"', pages))
 
 
 def entries() -> set[str]:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hashlib
 import urllib.parse
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
+from functools import wraps
 from typing import Any
 
 import httpx2
-import msgspec
 from joserfc import jwt
 from joserfc.jwk import RSAKey
 
@@ -17,11 +18,13 @@ from buri.control.oidc.fetcher import Answer, SilentError
 from buri.control.oidc.provider import Provider
 from buri.control.oidc.settings import Allowed, ProviderSettings
 from buri.control.signin import SignIn
-from buri.testing.browser import Browser
-from buri.testing.controlworld import World
+from buri.testing.browser import Browser, Page
+from buri.testing.controlworld import Machine, World
 from buri.web.app import make_app
+from buri.wire.tailcfg.register import RegisterResponse
 
 URL = "http://10.77.0.1:8080"
+PASSWORD = "many words in a row"
 _KEY = RSAKey.generate_key(2048, {"kid": "one", "use": "sig"})
 
 
@@ -160,6 +163,33 @@ class _Authorizing(httpx2.AsyncBaseTransport):
         return httpx2.Response(303, headers={"Location": self._fake.authorize(str(request.url))})
 
 
-def answer_of(text: str) -> dict[str, object]:
-    """JSON that a recorded provider answered."""
-    return msgspec.json.decode(text, type=dict[str, object])
+def in_loop(test: Callable[[], Awaitable[None]]) -> Callable[[], None]:
+    """Run a coroutine test."""
+
+    @wraps(test)
+    def run() -> None:
+        asyncio.run(asyncio.wait_for(test(), 60))
+
+    return run
+
+
+async def owner(site: Site, name: str = "alice") -> Browser:
+    """A browser on which the first owner has just chosen name and password."""
+    token = await site.world.coordinator.people.owner_link("")
+    browser = site.browser()
+    page = await browser.open(f"/welcome/{token}")
+    page = await browser.send(page, "/welcome", {"name": name, "password": PASSWORD, "again": PASSWORD})
+    assert (page.status, page.path) == (200, "/"), page.text
+    return browser
+
+
+async def waiting(machine: Machine) -> tuple[str, asyncio.Task[RegisterResponse]]:
+    """The path of a machine's login page, and its follow-up."""
+    url = (await machine.register()).auth_url
+    follow_up = asyncio.ensure_future(machine.register(followup=url))
+    await asyncio.sleep(0)
+    return urllib.parse.urlsplit(url).path, follow_up
+
+
+async def sign_in(browser: Browser, page: Page, name: str = "alice", password: str = PASSWORD) -> Page:
+    return await browser.send(page, "/login", {"name": name, "password": password})
