@@ -10,7 +10,7 @@ from collections.abc import Iterable
 
 import msgspec
 
-from buri.policy.flows import endpoints, is_source, is_target, joined_by_self
+from buri.policy.flows import is_source, is_target, joined_by_self, pairs
 from buri.policy.members import Mask, Placed
 from buri.policy.ports import DEFAULT_PROTOCOLS, PROTOCOLS, Ports
 from buri.policy.reach import Edge, Reach
@@ -95,11 +95,11 @@ def _openings(src_id: int, dst_id: int, reach: Reach) -> Openings:
 def _targets(edge: Edge, src: Placed, dst: Placed, reach: Reach) -> list[tuple[Ports, ...]]:
     """The ports of an edge's targets that hold for a pair; an empty tuple stands for the grant's own."""
     found: list[tuple[Ports, ...]] = []
-    pairs = [(a, b) for a in endpoints(src) for b in endpoints(dst)]
-    if any(joined_by_self(edge, a, b, reach) for a, b in pairs):
+    ways = pairs(src, dst)
+    if any(joined_by_self(edge, a, b, reach) for a, b in ways):
         found.extend(target.ports for target in edge.self_targets)
     for index, target in enumerate(edge.targets):
-        if any(is_source(edge, a, reach) and is_target(edge, index, b, reach) for a, b in pairs):
+        if any(is_source(edge, a, reach) and is_target(edge, index, b, reach) for a, b in ways):
             found.append(target.ports)
     return found
 

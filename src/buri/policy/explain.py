@@ -9,7 +9,7 @@ import enum
 
 import msgspec
 
-from buri.policy.flows import Endpoint, admits, endpoints, is_open, is_source, is_target, joined_by_self
+from buri.policy.flows import Endpoint, admits, is_open, is_source, is_target, joined_by_self, pairs
 from buri.policy.members import Placed
 from buri.policy.model import Rule
 from buri.policy.ports import DEFAULT_PROTOCOLS, Ports
@@ -62,14 +62,13 @@ def explain(
     """
     wanted = protocols or DEFAULT_PROTOCOLS
     ports = None if port is None else Ports(port, port)
-    dsts = [dst] if isinstance(dst, Endpoint) else list(endpoints(dst))
-    pairs = [(one, other) for one in endpoints(src) for other in dsts]
-    rules = tuple(edge.rule for edge in reach.edges if any(admits(edge, a, b, ports, wanted, reach) for a, b in pairs))
+    ways = pairs(src, dst)
+    rules = tuple(edge.rule for edge in reach.edges if any(admits(edge, a, b, ports, wanted, reach) for a, b in ways))
     if rules:
         return Explanation(True, rules)
     best: tuple[int, Rule, Lack] | None = None
     for edge in reach.edges:
-        for a, b in pairs:
+        for a, b in ways:
             lack = _lack(edge, a, b, ports, wanted, reach)
             if lack is not None:
                 score = list(Lack).index(lack)

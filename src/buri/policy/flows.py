@@ -33,6 +33,12 @@ def endpoints(placed: Placed) -> Iterator[Endpoint]:
     return (Endpoint(host, placed) for host in placed.hosts)
 
 
+def pairs(src: Placed, dst: Placed | Endpoint) -> list[tuple[Endpoint, Endpoint]]:
+    """From where to where a packet can go between two: within one family of addresses."""
+    dsts = [dst] if isinstance(dst, Endpoint) else list(endpoints(dst))
+    return [(a, b) for a in endpoints(src) for b in dsts if a.span.version == b.span.version]
+
+
 def holder(one: Span, reach: Reach) -> Placed | None:
     """The node whose own address this is."""
     return reach.members.holder(one)
@@ -110,9 +116,13 @@ def is_target(edge: Edge, index: int, dst: Endpoint, reach: Reach) -> bool:
 
 
 def _is_behind(edge: Edge, index: int, selector: Selector, dst: Endpoint, reach: Reach) -> bool:
-    """A via grant opens what the routers it names carry."""
-    named = any(one.overlaps(dst.span) for one in target_spans(selector))
-    return named and any(
+    """A via grant opens what the routers it names carry; a node's own address is nobody's to carry but its own."""
+    if not any(one.overlaps(dst.span) for one in target_spans(selector)):
+        return False
+    routers = edge.target_mask(edge.targets[index], reach)
+    if dst.placed is not None:
+        return bool(routers & dst.placed.bit)
+    return any(
         selector.name == INTERNET or any(subnet.overlaps(dst.span) for subnet in placed.subnets)
-        for placed in reach.members.each(edge.target_mask(edge.targets[index], reach))
+        for placed in reach.members.each(routers)
     )
