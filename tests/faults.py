@@ -449,7 +449,7 @@ FILES = [
             U + "control/store/test_database.py::test_a_newer_database_is_refused_and_untouched",
             U + "control/store/test_database.py::test_a_full_disk_is_one_sentence_and_no_loss",
         ),
-        ("file:server.db", "control.store.rows.*", "control.store.database.Database._load"),
+        ("file:server.db", "control.store.rows.*"),
     ),
     Fault(
         "noise.key, derp.key",

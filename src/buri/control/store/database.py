@@ -120,7 +120,7 @@ class Database:
                 ),
                 credentials=Credentials.build(
                     [
-                        msgspec.convert(row, kind)
+                        rows.credential_record(kind, row)
                         for kind, table in _CREDENTIALS.items()
                         for row in self._rows(table, table.c.tailnet == TAILNET)
                     ]

@@ -45,6 +45,10 @@ def credential_row(tailnet: int, record: Credential) -> dict[str, Any]:
     return {"tailnet": tailnet, **msgspec.structs.asdict(record)}
 
 
+def credential_record(kind: type[Credential], row: Row) -> Credential:
+    return msgspec.convert({name: row[name] for name in kind.__struct_fields__}, kind)
+
+
 def auth_key_row(tailnet: int, key: AuthKeyRecord) -> dict[str, Any]:
     return {"tailnet": tailnet, **msgspec.structs.asdict(key), "tags": _text(key.tags)}
 

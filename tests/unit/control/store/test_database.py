@@ -23,7 +23,18 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import create_engine
 
 from buri.control.coordinator import Coordinator
-from buri.control.edit import DeleteNode, PutCounters, PutNode, PutPolicy, PutUser, Write
+from buri.control.credentials import Credentials, IdentityRecord, LinkRecord, PasswordRecord, SessionRecord
+from buri.control.edit import (
+    DeleteCredential,
+    DeleteNode,
+    DeleteUser,
+    PutCounters,
+    PutCredential,
+    PutNode,
+    PutPolicy,
+    PutUser,
+    Write,
+)
 from buri.control.settings import Settings
 from buri.control.snapshot import Counters, NodeRecord, PolicyRecord, UserRecord
 from buri.control.store import migrations, schema
@@ -91,6 +102,30 @@ def test_policies_are_kept_and_the_oldest_let_go(tmp_path: Path) -> None:
     loaded = database.load()
     assert loaded.policies == [policy(3), policy(4), policy(5)]
     assert loaded.counters.policy == 6
+    database.close()
+
+
+CREDENTIALS = (
+    IdentityRecord("https://id.example", "1", 1, "a@example.com", True, 1.5, 2.5),
+    IdentityRecord("https://id.example", "2", 1, "", False, 1.5, 2.5),
+    PasswordRecord(1, "$argon2id$x", 3.5),
+    SessionRecord(b"s" * 32, 1, 1.5, 9.5, b"origin"),
+    LinkRecord(b"l" * 32, "invite", 1, 1.5, 9.5),
+    LinkRecord(b"o" * 32, "owner", None, 1.5, 9.5),
+)
+
+
+def test_credentials_are_read_again_replaced_and_removed(tmp_path: Path) -> None:
+    database = Database(tmp_path / FILE_NAME)
+    database.commit([PutUser(ALICE), *map(PutCredential, CREDENTIALS)])
+    later = PasswordRecord(1, "$argon2id$y", 4.5)
+    database.commit([PutCredential(later), DeleteCredential(CREDENTIALS[1]), DeleteCredential(CREDENTIALS[3])])
+    database.close()
+    database = Database(tmp_path / FILE_NAME)
+    kept = database.load().credentials
+    assert kept == Credentials.build([CREDENTIALS[0], later, *CREDENTIALS[4:]])
+    database.commit([*map(DeleteCredential, [CREDENTIALS[0], later, CREDENTIALS[4]]), DeleteUser(ALICE.id)])
+    assert database.load().credentials == Credentials.build([CREDENTIALS[5]])
     database.close()
 
 
