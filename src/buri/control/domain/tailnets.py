@@ -8,15 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import msgspec
+
 from buri.control.snapshot import NodeRecord, Snapshot, UserRecord
 from buri.core.addresses import parse_prefix
-from buri.core.errors import WireError
+from buri.core.errors import ConfigError, WireError
 from buri.policy.compiler import CompiledPolicy, run_tests
 from buri.policy.document import parse, read
 from buri.policy.model import Policy
 from buri.policy.posture import AttributeValue
 from buri.policy.tailnet import Node, Tailnet, User
 from buri.wire.hujson import Document
+from buri.wire.tailcfg.derpmap import DERPMap
 from buri.wire.tailcfg.node import Hostinfo
 
 MAX_ROUTES = 256
@@ -98,13 +101,27 @@ def compile_current(snapshot: Snapshot, slots: Mapping[int, int] | None = None) 
     return join(parse(snapshot.policy.text), snapshot, slots)
 
 
+def derp_map(snapshot: Snapshot, policy: Policy) -> DERPMap:
+    """The relays that nodes are told of: the server's, and what the policy's `derpMap` adds, replaces or (null) removes."""
+    more = policy.derp_map
+    if more is None:
+        return snapshot.derp_map
+    kept = {} if more.omit_default_regions else snapshot.derp_map.regions or {}
+    regions = {number: region for number, region in {**kept, **(more.regions or {})}.items() if region is not None}
+    params = more.home_params or snapshot.derp_map.home_params
+    return msgspec.structs.replace(snapshot.derp_map, regions=dict(sorted(regions.items())), home_params=params)
+
+
 def check(text: str, snapshot: Snapshot, *, tests: bool = True) -> CompiledPolicy:
     """What must pass before a policy is stored: its language, and its own tests against the tailnet as it is.
 
     Raises PolicyError with every fault, or SyntaxPlaceError.
     """
     document = Document.parse(text)
-    compiled = join(read(document, domains=domains(snapshot)), snapshot)
+    policy = read(document, domains=domains(snapshot))
+    if not derp_map(snapshot, policy).regions:
+        raise ConfigError("The policy's derpMap leaves no relay, and without one no node can come up.")
+    compiled = join(policy, snapshot)
     if tests:
         run_tests(document, compiled)
     return compiled

@@ -168,7 +168,7 @@ class FullMaps:
         if found is None:
             text = (
                 b',"DERPMap":'
-                + encode.json(snapshot.derp_map)
+                + encode.json(self.sees.derp_map(snapshot))
                 + b',"DNSConfig":'
                 + encode.json(encode.dns_config(snapshot.base_domain))
                 + b',"Domain":'

@@ -62,7 +62,7 @@ class News:
         return [b'"Node":' + encode.json(node)]
 
     def _derp_map(self) -> list[bytes]:
-        return [b'"DERPMap":' + encode.json(self._snapshot.derp_map)] if self._merged.derp_map else []
+        return [b'"DERPMap":' + encode.json(self._sees.derp_map(self._snapshot))] if self._merged.derp_map else []
 
     def _users(self, sight: Sight) -> set[int]:
         """Those whose profiles changed and whose nodes are seen."""

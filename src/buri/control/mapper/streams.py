@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 
-from buri.control.changes import Change, Fields
+from buri.control.changes import Change, DERPMapChanged, Fields
 from buri.control.clock import Clock, Timer
 from buri.control.mapper import encode, visibility
 from buri.control.mapper.deltas import Journal
@@ -106,6 +106,8 @@ class Mapper:
         """Take a committed change and wake whom it concerns."""
         self._snapshot = snapshot
         followed = self.sees.follow(snapshot, changes)
+        if followed.relays:
+            changes = (*changes, DERPMapChanged())
         self._full_maps.forget(changes, followed.reshaped)
         entries = self._journal.append(changes, followed)
         for entry in entries:

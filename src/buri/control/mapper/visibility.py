@@ -24,6 +24,7 @@ from buri.policy.members import Mask
 from buri.policy.reach import Edge
 from buri.policy.routes import NO_ROUTES, PeerRoutes
 from buri.policy.selectors import Kind
+from buri.wire.tailcfg.derpmap import DERPMap
 from buri.wire.tailcfg.filter import FilterRule
 
 EVERYBODY: Mask = -1
@@ -50,13 +51,15 @@ class Sight(NamedTuple):
 class Followed(NamedTuple):
     """What some changes did. `touched`: whose sight may have changed; `came` and `went`: who took or left which place.
 
-    `reshaped`: nodes that look different to everybody who sees them, though their records are as they were.
+    `relays`: the policy says something else of them. `reshaped`: nodes that look different to everybody who sees them,
+    though their records are as they were.
     """
 
     touched: Mask
     came: dict[int, Mask]
     went: dict[int, Mask]
     reshaped: tuple[int, ...] = ()
+    relays: bool = False
 
 
 def has_sight(viewer: NodeRecord, now_s: float) -> bool:
@@ -141,6 +144,7 @@ class Visibility:
             {node_id: placed.bit for node_id, placed in news.items() if node_id not in olds},
             {node_id: placed.bit for node_id, placed in olds.items() if node_id not in news},
             tuple(i for i, placed in news.items() if i in olds and olds[i].addresses != placed.addresses),
+            before.policy.derp_map != after.policy.derp_map,
         )
 
     def _adopt(self, compiled: CompiledPolicy) -> None:
@@ -177,6 +181,10 @@ class Visibility:
                 return _BLIND
             sight = self._sights[node_id] = self._look(node_id)
         return sight
+
+    def derp_map(self, snapshot: Snapshot) -> DERPMap:
+        """The relays that nodes are told of."""
+        return tailnets.derp_map(snapshot, self.compiled.policy)
 
     def peer_view(self, peer_id: int, usable: PeerRoutes = NO_ROUTES, *, ipv4: bool = True) -> PeerView:
         """A peer's addresses and routes as somebody sees them."""

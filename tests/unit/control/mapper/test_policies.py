@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from buri.core.errors import ConfigError
-from buri.testing.controlworld import Machine, Netmap, World
+from buri.testing.controlworld import Machine, Netmap, World, derp_map
 
 OWN_AND_WEB = """{
     "tagOwners": {"tag:web": [], "tag:db": []},
@@ -256,6 +256,26 @@ def test_ssh_rules_follow_the_policy() -> None:
         assert "https://tailscale.com/cap/ssh" in told["web"]["Node"]["CapMap"]
         await tailnet.world.coordinator.policies.set(OWN_AND_WEB, "test")
         assert (await tailnet.news())["web"]["SSHPolicy"] == {"rules": []}
+
+    play(scenario)
+
+
+def test_the_policy_adds_and_removes_relays() -> None:
+    async def scenario(tailnet: Tailnet) -> None:
+        policies = tailnet.world.coordinator.policies
+        region = '{"RegionID": 7, "Nodes": [{"Name": "7a", "RegionID": 7, "HostName": "seven.example"}]}'
+        await policies.set(
+            OWN_AND_WEB.replace('"acls"', f'"derpMap": {{"Regions": {{"7": {region}}}}}, "acls"'), "test"
+        )
+        told = await tailnet.news()
+        assert all(names(message) == {"DERPMap"} for message in told.values())
+        assert set(told["bob"]["DERPMap"]["Regions"]) == {"7", "900"}
+        tailnet.world.coordinator.set_derp_map(derp_map(901))
+        assert set((await tailnet.news())["web"]["DERPMap"]["Regions"]) == {"7", "901"}
+        with pytest.raises(ConfigError, match="leaves no relay"):
+            await policies.set('{"derpMap": {"OmitDefaultRegions": true, "Regions": {}}}', "test")
+        await policies.set(OWN_AND_WEB, "test")
+        assert set((await tailnet.news())["web"]["DERPMap"]["Regions"]) == {"901"}
 
     play(scenario)
 
