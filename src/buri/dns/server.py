@@ -11,6 +11,7 @@ import contextlib
 import logging
 import socket
 from collections.abc import Iterable
+from typing import cast
 
 from buri.core.addresses import AddrPort
 from buri.core.bindfault import bind_fault
@@ -149,8 +150,7 @@ class _Datagrams(asyncio.DatagramProtocol):
         self._transport: asyncio.DatagramTransport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.DatagramTransport)
-        self._transport = transport
+        self._transport = cast("asyncio.DatagramTransport", transport)  # asyncio's own is no subclass of it
 
     def datagram_received(self, data: bytes, addr: object) -> None:
         if self._transport is not None:

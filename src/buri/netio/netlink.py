@@ -37,10 +37,11 @@ _SOL_NETLINK, _STRICT_CHECK, _EXT_ACK = 270, 12, 11
 
 _IFF_UP, _IFF_LOOPBACK = 0x1, 0x8
 _IFLA_IFNAME, _IFLA_MTU = 3, 4
-_IFA_ADDRESS, _IFA_LOCAL, _IFA_FLAGS = 1, 2, 8
+_IFA_ADDRESS, _IFA_LOCAL, _IFA_CACHEINFO, _IFA_FLAGS = 1, 2, 6, 8
 _IFA_F_NODAD, _IFA_F_TENTATIVE, _IFA_F_DEPRECATED, _IFA_F_TEMPORARY = 0x02, 0x40, 0x20, 0x01
 _RTA_DST, _RTA_OIF, _RTA_GATEWAY, _RTA_TABLE = 1, 4, 5, 15
-_RTPROT_STATIC, _RTN_UNICAST, _SCOPE_LINK, _SCOPE_UNIVERSE = 4, 1, 253, 0
+_RTPROT_STATIC, _RTN_UNICAST = 4, 1
+_SCOPE_HOST, _SCOPE_LINK, _SCOPE_UNIVERSE = 254, 253, 0
 _FRA_PRIORITY, _FRA_FWMARK, _FRA_TABLE, _FRA_FWMASK = 6, 10, 15, 16
 _RULE_TO_TABLE, _RULE_UNREACHABLE = 1, 7
 
@@ -171,9 +172,10 @@ class Netlink:
             found.append(InterfaceAddress(index, ip_address(raw), length, usable))
         return found
 
-    def add_address(self, index: int, address: IPAddress) -> None:
-        """Give an interface a /32 or /128; there already is fine."""
-        self._ask(_NEWADDR, _CREATE | _REPLACE, self._address(index, address), f"add the address {address}")
+    def add_address(self, index: int, address: IPAddress, *, as_source: bool = True) -> None:
+        """Give an interface a /32 or /128; there already is fine. Without `as_source` nothing is sent from it unasked."""
+        body = self._address(index, address, as_source=as_source)
+        self._ask(_NEWADDR, _CREATE | _REPLACE, body, f"add the address {address}")
 
     def remove_address(self, index: int, address: IPAddress) -> None:
         """Take an address away; gone already is fine."""
@@ -181,9 +183,13 @@ class Netlink:
         self._ask(_DELADDR, 0, self._address(index, address), f"remove the address {address}", allow=gone)
 
     @staticmethod
-    def _address(index: int, address: IPAddress) -> bytes:
-        head = _ADDRESS.pack(_family(address), address.max_prefixlen, 0, _SCOPE_UNIVERSE, index)
+    def _address(index: int, address: IPAddress, *, as_source: bool = True) -> bytes:
+        # How the kernel is told not to choose it: IPv4 by its scope, IPv6 by a preferred lifetime that is over.
+        scope = _SCOPE_HOST if address.version == 4 and not as_source else _SCOPE_UNIVERSE
+        head = _ADDRESS.pack(_family(address), address.max_prefixlen, 0, scope, index)
         fields = _attribute(_IFA_LOCAL, address.packed) + _attribute(_IFA_ADDRESS, address.packed)
+        if address.version == 6 and not as_source:
+            fields += _attribute(_IFA_CACHEINFO, struct.pack("=4I", 0, 0xFFFFFFFF, 0, 0))
         return head + fields + _number(_IFA_FLAGS, _IFA_F_NODAD if address.version == 6 else 0)
 
     # ---- routes and rules ---------------------------------------------------------------------------------------

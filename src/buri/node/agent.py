@@ -39,6 +39,7 @@ from buri.machine.noiseclient import NoiseClient
 from buri.node import hostinfo
 from buri.node.controllink import ControlLink
 from buri.node.keywatch import KeyWatch
+from buri.node.names import NameService
 from buri.node.netmon.linux import NetworkMonitor, NetworkState
 from buri.node.notices import (
     BrowseToURL,
@@ -100,6 +101,7 @@ class Agent:
         self.clock = ServerClock()
         self.keys = KeyWatch(self._settle, lambda: self._tell(HealthChanged()))
         self._tasks: set[asyncio.Task[None]] = set()
+        self.names = NameService(interface, lambda: self._tell(HealthChanged()))
         self._monitor = NetworkMonitor(interface, self._network_changed)
         self.underlay = Underlay(engine, self, self._monitor.state, fixed_port=fixed_port)
         self._key: NodePrivate | None = None
@@ -125,6 +127,7 @@ class Agent:
         if self._control is not None:
             await self._control.close()
         self.keys.close()
+        await self.names.close()
         if self._save is not None:
             self._save.cancel()
             await self._save_netmap()
@@ -481,7 +484,11 @@ class Agent:
 
     @property
     def _choices(self) -> Choices:
-        return Choices(accept_routes=self.prefs.route_all, shields_up=self.prefs.shields_up)
+        return Choices(
+            accept_routes=self.prefs.route_all,
+            shields_up=self.prefs.shields_up,
+            service_addresses=self.names.service_addresses if self.prefs.corp_dns else (),
+        )
 
     def _settle_tables(self, netmap: Netmap | None) -> None:
         choices = self._choices
@@ -506,6 +513,8 @@ class Agent:
             self._settle_soon()  # thousands of routes: others have their turn in between
             return
         self._router_config, self._router_wanted = wanted or self._router_config, None
+        netmap = self._settled[0] if self._settled is not None else None
+        self.names.want(netmap if self.prefs.corp_dns else None)
 
     def _settle_report(self) -> None:
         report = self.underlay.report
@@ -549,6 +558,9 @@ class Agent:
                 else:
                     self._control.client.connect(self._now())
                 self._control.pump()
+        if self.names.look():
+            self._settle_soon()
+        self.names.want(self.names.wanted, again=True)  # the host's own resolvers may be others now
         if self._router_config is not None:
             try:
                 while not self._router.apply(self._router_config):  # another program may have taken our rules away

@@ -39,7 +39,7 @@ class NameService:
         self.resolver = Resolver()
         self._server = DNSServer(self.resolver)
         self._manager: Manager | None = None
-        self._wanted: Netmap | None = None
+        self.wanted: Netmap | None = None
         self._told = False
         self._service: tuple[IPAddress, ...] = SERVICE_ADDRESSES
         self._work: asyncio.Task[None] | None = None
@@ -69,9 +69,9 @@ class NameService:
 
     def want(self, netmap: Netmap | None, *, again: bool = False) -> None:
         """Serve the names of `netmap` from now on; None: none, and the system as it was. Cheap when nothing is new."""
-        if netmap is self._wanted and self._told and not again:
+        if netmap is self.wanted and self._told and not again:
             return
-        self._wanted, self._told = netmap, True
+        self.wanted, self._told = netmap, True
         self._again = True
         if self._work is None or self._work.done():
             self._work = asyncio.get_running_loop().create_task(self._follow(), name="names")
@@ -88,7 +88,7 @@ class NameService:
             self._again = False
             trouble = ""
             try:
-                await self._apply(self._wanted)
+                await self._apply(self.wanted)
             except BuriError as error:
                 trouble = f"Names of the tailnet do not work here: {error}"
             if trouble != self.trouble:
@@ -98,7 +98,7 @@ class NameService:
                 self._on_change()
 
     async def _apply(self, netmap: Netmap | None) -> None:
-        manager = self._choose()
+        manager = await self._choose()
         if netmap is None or not _names(netmap).needed:
             await manager.revert()
             await self._server.listen((), None)
@@ -130,9 +130,11 @@ class NameService:
         await self._server.listen(both[:1], self._interface)  # a host without IPv6
         return self._service[:1]
 
-    def _choose(self) -> Manager:
+    async def _choose(self) -> Manager:
         resolved = leads_here(self._directory / "resolv.conf")
         if self._manager is None or self._manager.splits != resolved:
+            if self._manager is not None:
+                await self._manager.revert()
             self._manager = Resolved(self._interface) if resolved else PlainFile(self._directory)
             self.os_config = OSDNS(())
         return self._manager

@@ -32,6 +32,7 @@ class Choices(msgspec.Struct, frozen=True):
 
     accept_routes: bool = False
     shields_up: bool = False
+    service_addresses: tuple[IPAddress, ...] = ()  # of our resolver, besides the node's own
 
 
 class PeerTables(msgspec.Struct, frozen=True):
@@ -107,7 +108,8 @@ class Reconciler:
             self._rules, self._compiled = rules, compile_rules(rules)
         local = tuple(host_prefix(address) for address in own)
         wanted = port.SetFilter(local, self._compiled, choices.shields_up)
-        return self._tables(peers, own, wanted, min(expiries, default=None))
+        service = choices.service_addresses if own and netmap.dns.proxied else ()
+        return self._tables(peers, own, wanted, min(expiries, default=None), service)
 
     def _tables(
         self,
@@ -115,6 +117,7 @@ class Reconciler:
         own: tuple[IPAddress, ...],
         wanted_filter: port.SetFilter,
         next_expiry_s: float | None,
+        service: tuple[IPAddress, ...] = (),
     ) -> Tables:
         wanted = {tables.peer.key: tables.peer for tables in peers}
         orders: list[port.Order] = []
@@ -133,7 +136,7 @@ class Reconciler:
         return Tables(
             orders=tuple(orders),
             paths=tuple(tables.path for tables in peers),
-            router=RouterConfig(addresses=own, routes=tuple(routes) if own else ()),
+            router=RouterConfig(addresses=own, service_addresses=service, routes=tuple(routes) if own else ()),
             next_expiry_s=next_expiry_s,
         )
 

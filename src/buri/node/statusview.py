@@ -56,7 +56,7 @@ def health(agent: Agent) -> list[str]:
     found = [agent.trouble] if agent.trouble and agent.prefs.want_running else []
     if agent.netmap is None:
         return found
-    found += [warning for warning in (agent.clock.warning, agent.keys.warning) if warning]
+    found += [said for said in (agent.clock.warning, agent.keys.warning, agent.names.trouble) if said]
     relays = agent.netmap.derp_map
     statuses = agent.underlay.relays.status()
     found += [f"Relay {relays.code_of(relay.region)}: {relay.problem}." for relay in statuses if relay.problem]

@@ -105,6 +105,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def cleanup() -> int:
     """Remove what a killed burid left; raises InUseError while one is alive in this network."""
+    from buri.dns.osconfig.resolvconf import PlainFile
     from buri.netio.netlink import Netlink
     from buri.node.router.linux import in_use, remove_rules
 
@@ -112,8 +113,9 @@ def cleanup() -> int:
         if in_use(netlink):
             raise InUseError("A burid is running here, and its routes are in use.", remedy="Stop it first.")
         removed = remove_rules(netlink)
-    what = f"removed {removed} routing rule{'' if removed == 1 else 's'}" if removed else "nothing was left behind"
-    print(f"burid: {what}.")
+    done = [f"removed {removed} routing rule{'' if removed == 1 else 's'}"] if removed else []
+    done += ["gave /etc/resolv.conf back"] if PlainFile().revert_now() else []
+    print(f"burid: {' and '.join(done) or 'nothing was left behind'}.")
     return 0
 
 

@@ -10,9 +10,10 @@ from buri.core.addresses import IPAddress, IPNetwork
 
 
 class RouterConfig(msgspec.Struct, frozen=True):
-    """The whole of it: the node's own addresses, and what is routed into the tunnel."""
+    """The whole of it: the node's own addresses, those of its resolver, and what is routed into the tunnel."""
 
     addresses: tuple[IPAddress, ...] = ()
+    service_addresses: tuple[IPAddress, ...] = ()
     routes: tuple[IPNetwork, ...] = ()
     mtu: int = 1280
 

@@ -81,19 +81,20 @@ class LinuxRouter:
         if config.addresses:
             for family in _FAMILIES:
                 self._add_rules(family)
-        addresses = {a for a in config.addresses if self._ipv6 or a.version == 4}
+        own = {a for a in config.addresses if self._ipv6 or a.version == 4}
+        addresses = own | {a for a in config.service_addresses if self._ipv6 or a.version == 4}
         present = {
             found.address
             for found in self._netlink.addresses()
             if found.index == index and not found.address.is_link_local
         }
         for address in addresses - present:
-            self._netlink.add_address(index, address)
+            self._netlink.add_address(index, address, as_source=address in own)
         for address in present - addresses:
             self._netlink.remove_address(index, address)
         # Its own addresses stand in the table as well: thus a burid that is alive is seen there before it has a peer.
-        own = [(address.packed, address.max_prefixlen) for address in addresses]
-        wanted = dict.fromkeys([*own, *map(destination, config.routes)])
+        local = [(address.packed, address.max_prefixlen) for address in own]
+        wanted = dict.fromkeys([*local, *map(destination, config.routes)])
         routes = [one for one in wanted if self._ipv6 or len(one[0]) == 4]
         actual = self._netlink.destinations(index, TABLE)
         return _Left(config, index, [one for one in routes if one not in actual], list(actual - wanted.keys()))
