@@ -53,6 +53,18 @@ PACKETS = [
         ("wire.disco.parse_sender", "wire.disco.open_datagram", "wire.disco.parse_message"),
     ),
     Fault(
+        "a DNS question, or an upstream resolver's answer",
+        "a program of this machine; the resolver, or who claims to be it",
+        "a question: FORMERR or SERVFAIL; an answer: not taken, another resolver's or TCP's is waited for",
+        (
+            U + "wire/test_dnsmessage.py::test_no_bytes_break_the_readers",
+            U + "wire/test_dnsmessage.py::test_what_is_no_query_is_refused",
+            U + "dns/test_server.py::test_what_is_no_question_gets_a_format_error_or_nothing",
+            U + "dns/test_server.py::test_an_answer_to_another_question_is_not_taken",
+        ),
+        ("wire.dnsmessage.parse_query", "wire.dnsmessage.parse_answer"),
+    ),
+    Fault(
         "more events than Python takes",
         "anybody",
         "the oldest datagram goes and is counted; news of relays and handshakes never does",

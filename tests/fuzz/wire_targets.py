@@ -8,7 +8,7 @@ from buri.core.addresses import AddrPort, parse_prefix
 from buri.core.errors import ConfigError, WireError
 from buri.core.keys import DiscoPrivate, DiscoPublic, MachinePublic, NodePrivate, NodePublic, PublicKey
 from buri.policy import document
-from buri.wire import disco, stun
+from buri.wire import disco, dnsmessage, stun
 from buri.wire.hujson import Document
 from buri.wire.proxyprotocol import parse_proxy_header
 from buri.wire.tailcfg.base import format_time, parse_time
@@ -53,6 +53,19 @@ def _disco_key(data: bytes) -> None:
         assert len(disco.shared_key(_OURS, DiscoPublic(data))) == 32
     except WireError:
         return
+
+
+def _dns(data: bytes) -> None:
+    """A question that reads is answered; an answer that reads can be aged and read again."""
+    with contextlib.suppress(WireError):
+        query = dnsmessage.parse_query(data)
+        answer = dnsmessage.build_answer(query, (_SOURCE.address,), ttl_s=5)
+        assert dnsmessage.parse_answer(answer).question == query.question
+        assert len(dnsmessage.truncated(answer, query, query.udp_bytes)) <= query.udp_bytes
+    with contextlib.suppress(WireError):
+        said = dnsmessage.parse_answer(data)
+        if not said.truncated:
+            assert dnsmessage.parse_answer(dnsmessage.aged(data, 7)).question == said.question
 
 
 def _stun(data: bytes) -> None:
@@ -138,6 +151,9 @@ _POLICY = b"""{
   "nodeAttrs": [{"target": ["*"], "attr": ["funnel"]}], "autoApprovers": {"routes": {"10.0.0.0/8": ["tag:web"]}},
   "postures": {"posture:p": ["node:os == 'linux'"]}, "randomizeClientPort": true,
 }"""
+_DNS_ANSWER = dnsmessage.build_answer(
+    dnsmessage.parse_query(dnsmessage.build_query(7, "home.tail.example", 1)), (_SOURCE.address,), ttl_s=5
+)
 _REQUEST = stun.build_request(b"x" * 12)
 _PROXY = (
     b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x14"
@@ -153,6 +169,7 @@ TARGETS = (
     ),
     Target("disco_message", _disco_message, [*map(disco.build_message, _MESSAGES), b"\x09\0", b"\1\1"]),
     Target("disco_key", _disco_key, [_THEIRS.public().raw, bytes(32), b"\1" + bytes(31)]),
+    Target("dns", _dns, [dnsmessage.build_query(7, "home.tail.example", 28), _DNS_ANSWER]),
     Target("stun", _stun, [_REQUEST, stun.build_response(b"x" * 12, _SOURCE)]),
     Target("proxy_header", _proxy, [_PROXY, _PROXY[:14], b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0"]),
     Target(

@@ -13,9 +13,9 @@ class RouterConfig(msgspec.Struct, frozen=True):
     """The whole of it: the node's own addresses, those of its resolver, and what is routed into the tunnel."""
 
     addresses: tuple[IPAddress, ...] = ()
-    service_addresses: tuple[IPAddress, ...] = ()
     routes: tuple[IPNetwork, ...] = ()
     mtu: int = 1280
+    service_addresses: tuple[IPAddress, ...] = ()
 
 
 class Router(Protocol):
