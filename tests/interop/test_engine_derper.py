@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import hashlib
+import signal
 import ssl
 from typing import Any
 
 import pytest
 
 from buri.testing.enginelab import Side, counters, two_sides
-from buri.testing.lab import Host, Lab
+from buri.testing.lab import Host, Lab, wait_until
 from buri.testing.realpeers import start_derper
 from buri.testing.traffic import send_checked, start_sink
 
 pytestmark = [pytest.mark.root, pytest.mark.engine, pytest.mark.interop, pytest.mark.slow]
 
 REGION = 9
+ASKED = """
+import json, ssl, urllib.request
+with urllib.request.urlopen("https://127.0.0.1:3340/debug/vars", context=ssl._create_unverified_context()) as answer:
+    print(json.load(answer)["derp"]["got_ping"])
+"""
 
 
 def by_relay(side: Side, other: Side, relay: Host, **trust: Any) -> dict[str, Any]:
@@ -59,6 +65,18 @@ def test_a_peer_that_leaves_the_relay_is_told_gone(lab: Lab) -> None:
     one.host.run("ping", "-c1", "-W3", two.ipv4)
     second.stop()
     first.expect(r"RelayPeerGone\(.*was_here=True")
+
+
+def test_a_quiet_relay_answers_when_asked_and_one_that_stopped_without_a_word_is_given_up(lab: Lab) -> None:
+    relay = lab.public_host("relay", number=9)
+    derper, _ = start_derper(relay)
+    one, two = two_sides(lab)
+    first = one.start(by_relay(one, two, relay))
+    first.expect("RelayUp")
+    wait_until("derper to be asked", lambda: relay.run("python3", "-c", ASKED).stdout.strip() != "0", timeout_s=40)
+    derper.popen.send_signal(signal.SIGSTOP)  # its host still takes whatever is sent
+    first.expect(rf"RelayDown\(region={REGION}, reason='the relay fell silent", timeout_s=60)
+    assert len([line for line in first.lines if "RelayDown" in line]) == 1, "while it answered it was believed"
 
 
 def test_a_pinned_relay_is_believed_and_another_certificate_is_not(lab: Lab) -> None:
