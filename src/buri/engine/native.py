@@ -7,7 +7,7 @@ packed address and length. The first item of an order or event names its kind.
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any
 
@@ -33,10 +33,23 @@ def _peer(peer: port.Peer) -> _Plain:
     return (peer.key.raw, [_prefix(prefix) for prefix in peer.allowed_ips])
 
 
-def _rule(rule: port.FilterRule) -> _Plain:
+def _rules(rules: Iterable[port.FilterRule]) -> list[_Plain]:
+    """Thousands of rules share their addresses, as the very objects: each is written once."""
+    written: dict[int, _Plain] = {}
+
+    def plain(prefix: IPNetwork) -> _Plain:
+        found = written.get(id(prefix))
+        if found is None:
+            found = written[id(prefix)] = _prefix(prefix)
+        return found
+
+    return [_rule(rule, plain) for rule in rules]
+
+
+def _rule(rule: port.FilterRule, plain: Callable[[IPNetwork], _Plain]) -> _Plain:
     return (
-        [_prefix(prefix) for prefix in rule.sources],
-        [_prefix(prefix) for prefix in rule.destinations],
+        [plain(prefix) for prefix in rule.sources],
+        [plain(prefix) for prefix in rule.destinations],
         [(ports.first, ports.last) for ports in rule.ports],
         list(rule.protocols),
     )
@@ -59,7 +72,7 @@ def _order(order: port.Order) -> _Plain:
             return (
                 "set_filter",
                 [_prefix(prefix) for prefix in order.local],
-                [_rule(rule) for rule in order.rules],
+                _rules(order.rules),
                 order.shields_up,
             )
         case port.ConnectRelay():

@@ -7,8 +7,7 @@ peers by capability and are left out as well.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from ipaddress import IPv4Network, IPv6Network, collapse_addresses, ip_address, summarize_address_range
-from typing import cast
+from ipaddress import IPv4Network, IPv6Network, ip_address, summarize_address_range
 
 from buri.core.addresses import IPNetwork, parse_prefix
 from buri.core.errors import WireError
@@ -22,8 +21,9 @@ DEFAULT_PROTOCOLS = (6, 17, 1, 58)  # TCP, UDP, ICMPv4, ICMPv6
 def compile_rules(rules: Iterable[FilterRule]) -> tuple[port.FilterRule, ...]:
     """The engine's rules that accept what `rules` accept; grants of capabilities alone make none."""
     compiled = []
+    read = _Reader().prefixes
     for rule in rules:
-        sources = _prefixes(rule.src_ips or ())
+        sources = read(rule.src_ips or ())
         if not sources:
             continue
         protocols = tuple(number for number in rule.ip_proto or () if 0 <= number <= 255) or DEFAULT_PROTOCOLS
@@ -36,7 +36,7 @@ def compile_rules(rules: Iterable[FilterRule]) -> tuple[port.FilterRule, ...]:
                 by_ports.setdefault(port.PortRange(first, last), []).append(target.ip)
         by_targets: dict[tuple[IPNetwork, ...], list[port.PortRange]] = {}
         for ports, texts in by_ports.items():
-            by_targets.setdefault(_prefixes(texts), []).append(ports)
+            by_targets.setdefault(read(texts), []).append(ports)
         compiled += [
             port.FilterRule(sources, targets, tuple(ranges), protocols)
             for targets, ranges in by_targets.items()
@@ -45,18 +45,34 @@ def compile_rules(rules: Iterable[FilterRule]) -> tuple[port.FilterRule, ...]:
     return tuple(compiled)
 
 
-def _prefixes(texts: Iterable[str]) -> tuple[IPNetwork, ...]:
-    found: list[IPNetwork] = []
-    for text in texts:
-        try:
-            found += parse_ip_set(text)
-        except WireError:
-            continue
-    if EVERYWHERE[0] in found and EVERYWHERE[1] in found:
-        return EVERYWHERE
-    ipv4 = collapse_addresses(cast("list[IPv4Network]", [p for p in found if p.version == 4]))
-    ipv6 = collapse_addresses(cast("list[IPv6Network]", [p for p in found if p.version == 6]))
-    return (*ipv4, *ipv6)
+class _Reader:
+    """Reads lists of addresses: each text, and each list, once, for thousands of rules name the same ones.
+
+    Neighbours and repetitions stay as they are: the engine joins them.
+    """
+
+    def __init__(self) -> None:
+        self._texts: dict[str, tuple[IPNetwork, ...]] = {}
+        self._lists: dict[tuple[str, ...], tuple[IPNetwork, ...]] = {}
+
+    def prefixes(self, texts: Iterable[str]) -> tuple[IPNetwork, ...]:
+        key = tuple(texts)
+        found = self._lists.get(key)
+        if found is None:
+            everywhere = "*" in key or ("0.0.0.0/0" in key and "::/0" in key)
+            found = EVERYWHERE if everywhere else tuple(prefix for text in key for prefix in self._read(text))
+            self._lists[key] = found
+        return found
+
+    def _read(self, text: str) -> tuple[IPNetwork, ...]:
+        found = self._texts.get(text)
+        if found is None:
+            try:
+                found = tuple(parse_ip_set(text))
+            except WireError:
+                found = ()
+            self._texts[text] = found
+        return found
 
 
 def parse_ip_set(text: str) -> list[IPNetwork]:
