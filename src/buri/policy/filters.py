@@ -10,7 +10,7 @@ Rules share their lists, between nodes too: what is given out may be read, not c
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from operator import itemgetter
 
 import msgspec
@@ -19,7 +19,7 @@ from buri.policy.members import Mask, Placed
 from buri.policy.model import Target
 from buri.policy.ports import Ports
 from buri.policy.reach import INTERNET_LITERALS, Edge, Position, Reach, RuleKey
-from buri.policy.selectors import INTERNET, Kind
+from buri.policy.selectors import INTERNET, Kind, Selector
 from buri.policy.sources import Source, Words
 from buri.wire.tailcfg.filter import CapGrant, FilterRule, NetPortRange, PortRange
 from buri.wire.tailcfg.node import CapMap
@@ -99,12 +99,12 @@ def _open(edge: Edge, placed: Placed, reach: Reach) -> Iterator[Opening]:
         ]
         yield Opening(nowhere, edge, edge.source, access.protocols, ranges)
     app: CapMap = dict(edge.app or {})
-    asking = edge.source.addresses_of(placed, reach) if edge.companions else []
-    if app and (held := [addresses for addresses in _held_addresses(opened, placed) if addresses]):
-        yield Opening(nowhere, edge, edge.source, grants=[_grant(addresses, app) for addresses in held])
+    asking = _asking(edge, placed, reach) if edge.companions else []
+    if app and (held := [prefixes for prefixes in _held_prefixes(opened, placed) if prefixes]):
+        yield Opening(nowhere, edge, edge.source, grants=[CapGrant(dsts=list(one), cap_map=app) for one in held])
     if edge.back is not None and asking:
         for name in edge.companions:
-            yield Opening(nowhere, edge, edge.back, grants=[_grant(asking, {name: None})])
+            yield Opening(nowhere, edge, edge.back, grants=[CapGrant(dsts=asking, cap_map={name: None})])
     if not edge.self_targets or placed.node.tags:
         return
     for access in edge.rule.accesses:
@@ -112,9 +112,10 @@ def _open(edge: Edge, placed: Placed, reach: Reach) -> Iterator[Opening]:
         ranges = [_range(text, ports) for ports in own_ports for text in placed.addresses]
         yield Opening(nowhere, edge, None, access.protocols, ranges)
     if app:
-        yield Opening(nowhere, edge, None, grants=[_grant(list(placed.addresses), app)])
+        yield Opening(nowhere, edge, None, grants=[CapGrant(dsts=list(placed.prefixes), cap_map=app)])
         for name in edge.companions if asking else ():
-            yield Opening(nowhere, edge, None, grants=[_grant(asking, {name: None})], everyone_owned=True)
+            grants = [CapGrant(dsts=asking, cap_map={name: None})]
+            yield Opening(nowhere, edge, None, grants=grants, everyone_owned=True)
 
 
 def _own_words(opening: Opening, placed: Placed, reach: Reach) -> Words | None:
@@ -137,18 +138,34 @@ def _target_words(target: Target, placed: Placed) -> tuple[str, ...]:
     return placed.addresses
 
 
-def _held_addresses(opened: list[Target], placed: Placed) -> Iterator[list[str]]:
-    """The node's own addresses in each of some targets."""
+def _held_prefixes(opened: list[Target], placed: Placed) -> Iterator[Sequence[str]]:
+    """What of each of some targets a node stands for: its own addresses, and the subnets it routes as the file has them."""
     for target in opened:
         selector = target.selector
         if selector.kind is Kind.ADDRESS:
-            yield placed.addresses_in(selector.spans)
+            own = {_host_prefix(text) for text in placed.addresses_in(selector.spans)}
+            yield sorted(own | _routed(selector, placed))
         elif selector.name != INTERNET:
-            yield list(placed.addresses)
+            yield placed.prefixes
 
 
-def _grant(addresses: list[str], cap_map: CapMap) -> CapGrant:
-    return CapGrant(dsts=[f"{text}/{128 if ':' in text else 32}" for text in addresses], cap_map=cap_map)
+def _asking(edge: Edge, placed: Placed, reach: Reach) -> list[str]:
+    """What of an edge's source a node stands for, in the same way."""
+    found = {_host_prefix(text) for text in edge.source.addresses_of(placed, reach)}
+    for selector in () if edge.source.posture else edge.source.selectors:
+        found |= _routed(selector, placed)
+    return sorted(found)
+
+
+def _routed(selector: Selector, placed: Placed) -> set[str]:
+    """The networks of a selector that a node routes (part of), as the file has them."""
+    routed = (one for one in selector.spans if any(one.overlaps(subnet) for subnet in placed.subnets))
+    return {_host_prefix(text) for one in routed for text in one.cidrs()}
+
+
+def _host_prefix(text: str) -> str:
+    """A CIDR as it is, an address as the CIDR of it alone."""
+    return text if "/" in text else f"{text}/{128 if ':' in text else 32}"
 
 
 def _range(word: str, ports: Ports) -> NetPortRange:

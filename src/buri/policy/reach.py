@@ -43,6 +43,13 @@ ALLOW_ALL = Rule((), (EVERYONE,), (Target(EVERYONE, (ALL_PORTS,)),), (Access((),
 """The rule of a policy that has neither `acls` nor `grants`."""
 
 
+def is_public(selector: Selector) -> bool:
+    """Whether a target is part of the internet by its addresses: exit nodes let packets for it in."""
+    return bool(selector.spans) and all(
+        any(wide == one or wide.holds(one) for wide in INTERNET_SPANS) for one in selector.spans
+    )
+
+
 def target_spans(selector: Selector) -> tuple[Span, ...]:
     """The addresses a target names by number: those of a host or CIDR, or the internet's."""
     return INTERNET_SPANS if selector.name == INTERNET else selector.spans
@@ -91,7 +98,8 @@ class Edge:
     def target_mask(self, target: Target, reach: Reach) -> Mask:
         """The nodes that a target of this edge opens; of a via grant, the routers that carry (part of) it now."""
         if not self.routers:
-            return reach.members.mask(target.selector)
+            mask = reach.members.mask(target.selector)
+            return mask | reach.members.exits if is_public(target.selector) else mask
         routers = 0
         for tag in self.routers:
             routers |= reach.members.mask(tag)
@@ -100,7 +108,8 @@ class Edge:
     def opens(self, target: Target, placed: Placed, reach: Reach) -> bool:
         """Whether a target of this edge opens a node: `target_mask` for one node."""
         if not self.routers:
-            return reach.members.means(target.selector, placed)
+            means = reach.members.means(target.selector, placed)
+            return means or (bool(placed.exits) and is_public(target.selector))
         return any(tag in placed.node.tags for tag in self.rule.via) and _carries(placed, target.selector)
 
     def self_mask(self, placed: Placed, reach: Reach) -> Mask:
@@ -177,6 +186,9 @@ class Reach:
             for index, rule in enumerate(rules)
         )
         self._posture_own = tuple(edge for edge in self.edges if edge.self_targets and edge.source.posture)
+        self._edges_out = tuple(
+            edge for edge in self.edges if not edge.routers and any(is_public(one.selector) for one in edge.targets)
+        )
         for edge in self.edges:
             edge.refresh(self)
             if edge.companions and edge.targets:
@@ -215,6 +227,8 @@ class Reach:
         }
         out = {edge for source in sources for edge in source.edges}
         onto = {edge for selector in selectors for edge in self._edges_to.get(selector, ())}
+        if placed.exits:
+            onto.update(self._edges_out)
         for tag in placed.node.tags:
             steered = self._edges_via.get(tag, ())
             onto.update(edge for edge in steered if any(edge.opens(one, placed, self) for one in edge.targets))

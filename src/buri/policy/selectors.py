@@ -72,4 +72,4 @@ def tag_fault(tag: str) -> str | None:
 def address_selector(text: str, value: str) -> Selector:
     """A selector of one address, CIDR or range "a-b"; raises WireError. `text` is the file's name for it."""
     one = parse_span(value)
-    return Selector(Kind.ADDRESS, text, value, (one,), (literal_of(value, one),))
+    return Selector(Kind.ADDRESS, text, value, (one,), (one.text if one.is_host else literal_of(value, one),))
