@@ -83,7 +83,9 @@ def _rule(rule: FilterRule) -> str:
             for n, i in NUMBERS.items()
             for a, b, f in ((f"100.64.0.{i}", 32, 4), (f"fd7a:115c:a1e0::{i}", 128, 6))
         }
-        return f"{src} => {' '.join(grant.cap_map or {})} @ {' '.join(sorted(names.get(d, d) for d in grant.dsts or []))}"
+        return (
+            f"{src} => {' '.join(grant.cap_map or {})} @ {' '.join(sorted(names.get(d, d) for d in grant.dsts or []))}"
+        )
     by_ports: dict[str, list[str]] = {}
     for one in rule.dst_ports or []:
         by_ports.setdefault(_ports(one), []).append(one.ip)
