@@ -74,6 +74,7 @@ def prepare_rust() -> Program | str:
     tools = PLACE / "cargo"
     path = f"{tools / 'bin'}:{Path(tool).parent}:{os.environ.get('PATH', '')}"
     environment = {**os.environ, "PATH": path, "CARGO_TARGET_DIR": str(PLACE / "target")}
+    environment["RUSTC_WRAPPER"] = str(ROOT / "tools/fuzz_rustc.sh")
     if not (tools / "bin/cargo-fuzz").exists():
         install = [tool, "install", "--quiet", "--locked", "--root", str(tools), f"cargo-fuzz@{CARGO_FUZZ}"]
         if not step("installing cargo-fuzz into build/fuzz", install, "cargo-fuzz", environment):
