@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -25,7 +26,8 @@ from buri.wire.badjson import BAD_JSON
 from buri.wire.tailcfg.node import Hostinfo, Node
 from fuzz.target import Input, Target, piece
 
-_PLACE = tempfile.TemporaryDirectory(prefix="buri-fuzz-", ignore_cleanup_errors=True)
+_MEMORY = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+_PLACE = tempfile.TemporaryDirectory(prefix="buri-fuzz-", dir=_MEMORY, ignore_cleanup_errors=True)
 _DIRECTORY = Path(_PLACE.name)
 _SERVER_NAMES = [server.VARIABLE_PREFIX + name.upper() for name in server.ServerFlags.__struct_fields__]
 _RELAY_NAMES = [relay.VARIABLE_PREFIX + name.upper() for name in relay.RelayFlags.__struct_fields__]
