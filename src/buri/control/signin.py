@@ -8,18 +8,22 @@ import hmac
 import urllib.parse
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from buri.control.clock import Clock
 from buri.control.coordinator import Coordinator
 from buri.control.credentials import digest_of
-from buri.control.oidc.provider import Provider
+from buri.control.domain.signin import unclaimed_owner
 from buri.control.service import PendingLogin
 from buri.control.signinproblem import SignInProblem
 from buri.control.snapshot import NodeRecord, UserRecord
 from buri.control.webport import Arrival, Departure, Invitation, ProviderChoice
 from buri.core.errors import BuriError
+
+if TYPE_CHECKING:  # its cryptography is heavy, and a server without providers needs none of it
+    from buri.control.oidc.provider import Provider
 
 FLOW_LIFETIME_S = 600
 FLOW_COOKIE = "buri-flow-"
@@ -66,6 +70,11 @@ class SignIn:
     def providers(self) -> tuple[ProviderChoice, ...]:
         """See SignInPort."""
         return tuple(ProviderChoice(one.settings.name, one.settings.label) for one in self._providers.values())
+
+    @property
+    def unclaimed(self) -> bool:
+        """See SignInPort."""
+        return unclaimed_owner(self._coordinator.ledger.snapshot)[0]
 
     def person(self, token: str) -> UserRecord | None:
         """See SignInPort."""

@@ -63,6 +63,10 @@ class SignInPort(Protocol):
     def passwords(self) -> bool:
         """Whether local accounts may sign in."""
 
+    @property
+    def unclaimed(self) -> bool:
+        """Whether no owner can sign in yet: the one-time link of the server's start is still to be used."""
+
     def person(self, token: str) -> UserRecord | None:
         """Who is signed in by a session's token."""
 

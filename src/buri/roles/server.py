@@ -27,7 +27,6 @@ from buri.control.noisefront.asgi import ASGIHandler
 from buri.control.noisefront.listener import NoiseFront
 from buri.control.noisefront.machineroutes import MachineRoutes
 from buri.control.noisefront.pages import Pages
-from buri.control.oidc.provider import Provider
 from buri.control.policyfile import PolicyFile
 from buri.control.settings import Settings
 from buri.control.signin import SignIn
@@ -108,7 +107,9 @@ def _sign_in(
     clock = SystemClock()
     providers = []
     if config.providers:
-        from buri.control.oidc.fetch import HTTPFetcher  # late: an HTTP client is heavy, and most servers need none
+        # Late: an HTTP client and signatures are heavy, and most servers need neither.
+        from buri.control.oidc.fetch import HTTPFetcher
+        from buri.control.oidc.provider import Provider
 
         fetcher = HTTPFetcher()
         stack.push_async_callback(fetcher.close)

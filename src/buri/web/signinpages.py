@@ -219,4 +219,5 @@ class SignInPages:
             name=name,
             providers=self._port.providers,
             passwords=self._port.passwords,
+            unclaimed=self._port.unclaimed,
         )

@@ -349,6 +349,7 @@ async def test_the_owners_link_is_kept_until_an_owner_can_sign_in() -> None:
     site = Site()
     people = site.world.coordinator.people
     first = await people.owner_link("")
+    assert "owner's link is in the server's terminal" in (await site.browser().open("/login")).text
     assert await people.owner_link(first) == first
     second = await people.owner_link("another")
     assert people.link(first) is None
@@ -361,6 +362,7 @@ async def test_the_owners_link_is_kept_until_an_owner_can_sign_in() -> None:
     await browser.send(page, "/welcome", {"name": "carol", "password": PASSWORD, "again": PASSWORD})
     assert [(user.name, user.role) for user in site.world.admin.snapshot.users.values()] == [("carol", "owner")]
     assert await people.owner_link(third) == ""
+    assert "owner's link" not in (await site.browser().open("/login")).text
 
 
 # ---- languages ------------------------------------------------------------------------------------------------------

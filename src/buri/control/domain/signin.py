@@ -184,7 +184,7 @@ def open_session(edit: Edit, user: UserRecord, token: str, *, now_s: float, life
         (one for one in edit.snapshot.credentials.sessions.values() if one.user_id == user.id),
         key=lambda one: one.created_s,
     )
-    for oldest in own[: len(own) + 1 - MAX_SESSIONS_OF_A_USER]:
+    for oldest in own[: max(0, len(own) + 1 - MAX_SESSIONS_OF_A_USER)]:
         edit.remove_credential(oldest)
     edit.put_credential(SessionRecord(digest_of(token), user.id, now_s, now_s + lifetime_s, origin))
 

@@ -23,6 +23,7 @@ from buri.control.signinproblem import SignInProblem
 METADATA_LIFETIME_S = 3600.0
 KEYS_LIFETIME_S = 3600.0
 KEYS_PAUSE_S = 30.0
+SILENCE_S = 5.0
 _log = logging.getLogger(__name__)
 
 
@@ -35,6 +36,7 @@ class Provider:
         self._clock = clock
         self._metadata: tuple[float, Metadata] | None = None
         self._keys: tuple[float, list[Key]] | None = None
+        self._failed: tuple[float, SignInProblem] | None = None
         self._turn = asyncio.Lock()
 
     async def authorization_url(self, *, redirect_uri: str, state: str, nonce: str, verifier: str) -> str:
@@ -115,8 +117,14 @@ class Provider:
             raise SignInProblem("bad-token", provider=self.settings.label, reason=str(error)) from error
 
     async def _completed(self, claims: dict[str, object], metadata: Metadata, token: object) -> dict[str, object]:
-        """Many providers tell e-mail and name only when asked with the access token."""
-        if "email" in claims or not metadata.userinfo_endpoint or not isinstance(token, str) or not token.isascii():
+        """Many providers tell e-mail and name only when asked with the access token; Microsoft tells no more then."""
+        if (
+            self.settings.kind == "microsoft"
+            or "email" in claims
+            or not metadata.userinfo_endpoint
+            or not isinstance(token, str)
+            or not token.isascii()
+        ):
             return claims
         answer = await self._asked(metadata.userinfo_endpoint, bearer=token)
         if answer.status != 200:
@@ -126,11 +134,16 @@ class Provider:
         return {**answer.body, **claims}
 
     async def _described(self) -> Metadata:
-        """Its description: fetched once an hour; an old one is better than none."""
+        """Its description: fetched once an hour; an old one is better than none.
+
+        Whoever waited while it failed hears of that failure, for each would else wait as long again.
+        """
         async with self._turn:
             now_s = self._clock.wall_s()
             if self._metadata is not None and abs(now_s - self._metadata[0]) < METADATA_LIFETIME_S:
                 return self._metadata[1]
+            if self._failed is not None and abs(now_s - self._failed[0]) < SILENCE_S:
+                raise SignInProblem(self._failed[1].code, **self._failed[1].details)
             try:
                 answer = await self._asked(discovery_url(self.settings))
                 if answer.status != 200:
@@ -139,11 +152,12 @@ class Provider:
                     metadata = read_metadata(answer.body, self.settings)
                 except NonsenseError as error:
                     raise self._nonsense(str(error)) from error
-            except SignInProblem:
+            except SignInProblem as problem:
                 if self._metadata is None:
+                    self._failed = (self._clock.wall_s(), problem)
                     raise
                 return self._metadata[1]
-            self._metadata = (now_s, metadata)
+            self._metadata, self._failed = (now_s, metadata), None
             return metadata
 
     async def _shown_keys(self, metadata: Metadata, lifetime_s: float) -> list[Key]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 TEXTS = {
     "language": "Language",
-    "signed-in-as": "Signed in as {name}",
     "sign-out": "Sign out",
     "sign-in": "Sign in",
     "sign-in.title": "Sign in",

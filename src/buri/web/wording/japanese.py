@@ -4,7 +4,6 @@ from __future__ import annotations
 
 TEXTS = {
     "language": "言語",
-    "signed-in-as": "{name} としてサインイン中",
     "sign-out": "サインアウト",
     "sign-in": "サインイン",
     "sign-in.title": "サインイン",
