@@ -59,6 +59,11 @@ pub fn is_disco(packet: &[u8]) -> bool {
     packet.len() >= 62 && packet.starts_with(&[0x54, 0x53, 0xf0, 0x9f, 0x92, 0xac])
 }
 
+/// Whether a packet is a cookie reply of WireGuard (paper, section 5.4.7).
+pub fn is_cookie(packet: &[u8]) -> bool {
+    packet.len() == 64 && packet.starts_with(&[3, 0, 0, 0])
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -12,7 +12,7 @@ use crypto_box::{PublicKey, SalsaBox, SecretKey};
 use serde::Deserialize;
 
 use super::frames::*;
-use super::member::{Member, Phase, REST};
+use super::member::{Member, Phase};
 
 const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
 const KEEP_ALIVE: Duration = Duration::from_secs(60);
@@ -66,7 +66,7 @@ pub struct Hub {
     admitted: Option<HashSet<Key, KeyState>>,
     dirty: Vec<ClientId>,
     closing: Vec<(ClientId, &'static str)>,
-    resting: Vec<ClientId>,
+    resting: Vec<(ClientId, Duration)>,
     entropy: Entropy,
     next_sweep: Option<Instant>,
     pub counters: Counters,
@@ -117,7 +117,7 @@ impl Hub {
         self.free.push(id);
         // The place may be taken again within this turn: whoever takes it is not the one to be closed.
         self.closing.retain(|(closing, _)| *closing != id);
-        self.resting.retain(|resting| *resting != id);
+        self.resting.retain(|(resting, _)| *resting != id);
         if member.phase == Phase::New {
             return;
         }
@@ -128,7 +128,7 @@ impl Hub {
             }
             self.by_key.remove(&member.key);
         }
-        let mut told: Vec<&Key> = member.acquaintances.iter().collect();
+        let mut told: Vec<&Key> = member.acquaintances.keys().collect();
         told.sort_unstable();
         for key in told {
             if let Some(peer) = self.active(key) {
@@ -174,16 +174,26 @@ impl Hub {
         std::mem::take(&mut self.closing)
     }
 
-    /// Clients that send too much in vain, each once: they are not to be read from until then.
+    /// Clients that send too much in vain or to who does not answer, each once: they are not to be read from until then.
     pub fn take_resting(&mut self, now: Instant) -> impl Iterator<Item = (ClientId, Instant)> + '_ {
-        self.resting.drain(..).map(move |id| (id, now + REST))
+        self.resting.drain(..).map(move |(id, rest)| (id, now + rest))
     }
 
     fn waste(&mut self, id: ClientId, now: Instant, bytes: usize) {
-        let Some(Some(member)) = self.members.get_mut(id as usize) else { return };
-        if member.waste(now, bytes) && !self.resting.contains(&id) {
-            self.resting.push(id);
-            self.counters.clients_slowed += 1;
+        if let Some(Some(member)) = self.members.get_mut(id as usize) {
+            let rest = member.waste(now, bytes);
+            self.let_rest(id, rest);
+        }
+    }
+
+    fn let_rest(&mut self, id: ClientId, rest: Option<Duration>) {
+        let Some(rest) = rest else { return };
+        match self.resting.iter_mut().find(|(resting, _)| *resting == id) {
+            Some((_, planned)) => *planned = rest.max(*planned),
+            None => {
+                self.resting.push((id, rest));
+                self.counters.clients_slowed += 1;
+            }
         }
     }
 
@@ -388,10 +398,18 @@ impl Hub {
             return;
         };
         if let Some(Some(sender)) = self.members.get_mut(id as usize) {
-            sender.know(to);
+            if !sender.write_to(to, now) {
+                let rest = sender.monologue(now, packet.len());
+                self.let_rest(id, rest);
+            }
         }
         let Some(Some(receiver)) = self.members.get_mut(peer as usize) else { return };
-        receiver.know(&from);
+        if is_cookie(packet) {
+            // Who is asked to prove its address has not been answered.
+            receiver.write_to(&from, now);
+        } else {
+            receiver.hear_from(&from, now);
+        }
         let head = build_header(RECV_PACKET, KEY_BYTES + packet.len());
         let dropped = receiver.relay(disco, &from, &[&head, &from, packet]);
         self.counters.packets_dropped_queue_head += dropped.frames;

@@ -318,3 +318,28 @@ fn packets_to_nobody_and_pings_without_end_are_waste_and_a_little_of_it_is_forgi
     relay.hub.remove(alice.id);
     assert_eq!(relay.hub.take_resting(now).count(), 0, "who has left rests already");
 }
+
+#[test]
+fn who_talks_to_a_peer_that_does_not_answer_is_slowed_and_a_conversation_is_not() {
+    let mut relay = Relay::new();
+    let (alice, bob) = (relay.join(1), relay.join(2));
+    let cookie = [[3, 0, 0, 0].as_slice(), &[0; 60]].concat();
+    let stream = |relay: &mut Relay, megabytes: usize| {
+        let now = relay.now;
+        for _ in 0..megabytes * 1024 {
+            relay.say(alice.id, &packet(&bob.key, &[0; 1024]));
+            relay.heard(bob.id);
+        }
+        relay.hub.take_resting(now).map(|(_, until)| until - now).sum::<Duration>()
+    };
+    assert_eq!(stream(&mut relay, 1), Duration::ZERO, "a burst is let through");
+    let rest = stream(&mut relay, 8);
+    assert!(rest.abs_diff(Duration::from_secs(1)) < Duration::from_millis(10), "{rest:?} for 8 MiB");
+    relay.now += Duration::from_secs(5);
+    relay.say(bob.id, &packet(&alice.key, &cookie));
+    assert!(stream(&mut relay, 8) > Duration::from_millis(500), "to be asked who one is is no answer");
+    relay.say(bob.id, &packet(&alice.key, b"an answer"));
+    assert_eq!(stream(&mut relay, 64), Duration::ZERO);
+    relay.now += Duration::from_secs(31);
+    assert!(stream(&mut relay, 8) > Duration::ZERO, "an answer is no answer for ever");
+}

@@ -1,6 +1,6 @@
 //! One client of a relay: what it has sent so far, what waits for it.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use super::fair::{Dropped, Fair};
@@ -21,11 +21,16 @@ const GONE_BURST: f64 = 3.0;
 /// What a client may send in vain (to nobody, or more than its receiver takes), and how fast that is forgiven.
 const WASTE_BYTES: f64 = (256 << 10) as f64;
 const WASTE_A_SECOND: f64 = (1 << 20) as f64;
+/// What a client may send to peers that do not write to it: 64 Mbit/s. Who receives by WireGuard answers, in ten seconds at
+/// the latest, so this slows floods alone, and one-way streams to a peer that answers by another way.
+const MONOLOGUE_BYTES: f64 = (1 << 20) as f64;
+const MONOLOGUE_A_SECOND: f64 = (8 << 20) as f64;
+const ANSWER_LIFETIME: Duration = Duration::from_secs(30);
 /// What handling a frame costs besides its bytes.
 const FRAME_COST_BYTES: usize = 128;
 /// How long a client that wastes too much is not read from: its own connection slows it down then. Short enough that a
 /// receiver's queue does not run dry below a gigabit a second.
-pub(super) const REST: Duration = Duration::from_millis(2);
+const REST: Duration = Duration::from_millis(2);
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Phase {
@@ -34,6 +39,28 @@ pub(super) enum Phase {
     Up,
     /// To be closed; nothing more is taken in.
     Closing,
+}
+
+/// Bytes that may be spent, and how fast they come back.
+struct Allowance {
+    most: f64,
+    per_second: f64,
+    left: f64,
+    at: Instant,
+}
+
+impl Allowance {
+    fn new(most: f64, per_second: f64, at: Instant) -> Allowance {
+        Allowance { most, per_second, left: most, at }
+    }
+
+    /// Spend; how long until what is owed has come back, None when nothing is.
+    fn spend(&mut self, now: Instant, bytes: usize) -> Option<Duration> {
+        let passed = now.saturating_duration_since(self.at);
+        self.at = now;
+        self.left = (self.left + passed.as_secs_f64() * self.per_second).min(self.most) - bytes as f64;
+        (self.left < 0.0).then(|| Duration::from_secs_f64(-self.left / self.per_second))
+    }
 }
 
 pub(super) struct Member {
@@ -47,13 +74,14 @@ pub(super) struct Member {
     pub partial: Vec<u8>,
     /// Bytes of an unknown frame that are still to be skipped.
     pub skip: usize,
-    pub acquaintances: HashSet<Key, foldhash::fast::RandomState>,
+    /// Whom it exchanged packets with, and when they last sent it one.
+    pub acquaintances: HashMap<Key, Option<Instant>, foldhash::fast::RandomState>,
     urgent: Vec<u8>,
     disco: Fair,
     data: Fair,
-    /// What this client may yet send for nothing before it is left to rest, as it was at `waste_at`.
-    waste_left: f64,
-    waste_at: Instant,
+    /// What this client may yet send for nothing, and to peers that do not answer.
+    waste: Allowance,
+    monologue: Allowance,
     gone_tokens: f64,
     gone_at: Instant,
 }
@@ -69,12 +97,12 @@ impl Member {
             dirty: false,
             partial: Vec::new(),
             skip: 0,
-            acquaintances: HashSet::default(),
+            acquaintances: HashMap::default(),
             urgent: Vec::new(),
             disco: Fair::new(DISCO_BYTES, 0),
             data: Fair::new(DATA_BYTES, LEAST_DATA_PACKETS),
-            waste_left: WASTE_BYTES,
-            waste_at: now,
+            waste: Allowance::new(WASTE_BYTES, WASTE_A_SECOND, now),
+            monologue: Allowance::new(MONOLOGUE_BYTES, MONOLOGUE_A_SECOND, now),
             gone_tokens: GONE_BURST,
             gone_at: now,
         }
@@ -95,17 +123,16 @@ impl Member {
         queue.push(sender, parts)
     }
 
-    /// It sent a frame of so many bytes for nothing. Whether it is to be left unread for `REST`, having done so too often.
-    pub fn waste(&mut self, now: Instant, bytes: usize) -> bool {
-        let passed = now.saturating_duration_since(self.waste_at);
-        self.waste_at = now;
-        let gained = passed.as_secs_f64() * WASTE_A_SECOND;
-        self.waste_left = (self.waste_left + gained).min(WASTE_BYTES) - (bytes + FRAME_COST_BYTES) as f64;
-        if self.waste_left > 0.0 {
-            return false;
-        }
-        self.waste_left = WASTE_BYTES;
-        true
+    /// It sent a frame of so many bytes for nothing. How long it is to be left unread, having done so too often.
+    pub fn waste(&mut self, now: Instant, bytes: usize) -> Option<Duration> {
+        self.waste.spend(now, bytes + FRAME_COST_BYTES)?;
+        self.waste.left = WASTE_BYTES;
+        Some(REST)
+    }
+
+    /// It sent so many bytes to a peer that does not answer. How long it is to be left unread, being too fast for that.
+    pub fn monologue(&mut self, now: Instant, bytes: usize) -> Option<Duration> {
+        self.monologue.spend(now, bytes)
     }
 
     pub fn has_output(&self) -> bool {
@@ -131,9 +158,25 @@ impl Member {
         self.data.shrink();
     }
 
-    pub fn know(&mut self, key: &Key) {
-        if self.acquaintances.len() < LONGEST_ACQUAINTANCE {
-            self.acquaintances.insert(*key);
+    /// It writes to a peer; whether that peer has written to it lately.
+    pub fn write_to(&mut self, peer: &Key, now: Instant) -> bool {
+        match self.acquaintances.get(peer) {
+            Some(heard) => heard.is_some_and(|at| now.saturating_duration_since(at) < ANSWER_LIFETIME),
+            None => {
+                if self.acquaintances.len() < LONGEST_ACQUAINTANCE {
+                    self.acquaintances.insert(*peer, None);
+                }
+                false
+            }
+        }
+    }
+
+    /// A peer wrote to it.
+    pub fn hear_from(&mut self, peer: &Key, now: Instant) {
+        if let Some(heard) = self.acquaintances.get_mut(peer) {
+            *heard = Some(now);
+        } else if self.acquaintances.len() < LONGEST_ACQUAINTANCE {
+            self.acquaintances.insert(*peer, Some(now));
         }
     }
 
