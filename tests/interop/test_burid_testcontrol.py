@@ -103,9 +103,13 @@ def test_logout_leaves_the_tailnet_and_nothing_behind(world: World) -> None:
 
 
 def test_an_expiry_pushed_by_the_server_stops_the_node_and_its_end_starts_it_again(world: World) -> None:
-    world.control.call("POST", "/expire?on=true")
+    key = key_of(world.ours)
+    (node,) = (node for node in world.control.nodes() if node["Key"] == key)
+    # By the server's clock, which for testcontrol stands at 2020-08-03: its own POST /expire names a time of today.
+    expired = {"Node": {**node, "KeyExpiry": "2020-08-02T00:00:00Z"}}
+    world.control.call("POST", f"/map?key={key}", json.dumps(expired))
     await_state(world.ours, "NeedsLogin")
-    world.control.call("POST", "/expire?on=false")
+    world.control.call("POST", f"/map?key={key}", json.dumps({"Node": node}))
     await_state(world.ours, "Running")
 
 
