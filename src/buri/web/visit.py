@@ -53,6 +53,14 @@ class Visit:
         return _mark(self._visit)
 
     @property
+    def here(self) -> str:
+        """This page as a GET shows it again, for links that come back to it."""
+        url = self.request.url
+        if url.path.startswith("/login/") or self.request.method == "POST":
+            return "/login" if url.path.startswith("/login/") else url.path
+        return f"{url.path}?{url.query}" if url.query else url.path
+
+    @property
     def source(self) -> str:
         """The network address that asks. A proxy on this machine says in X-Forwarded-For whom it speaks for."""
         client = self.request.client

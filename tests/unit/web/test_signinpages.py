@@ -291,7 +291,7 @@ async def test_every_page_forbids_frames_scripts_of_others_and_caches() -> None:
         assert "frame-ancestors 'none'" in headers["content-security-policy"]
         assert "unsafe-inline" not in headers["content-security-policy"]
         assert headers["cache-control"] == "no-store"
-        assert headers["referrer-policy"] == "no-referrer"
+        assert headers["referrer-policy"] == "same-origin"
         assert headers["x-content-type-options"] == "nosniff"
 
 
@@ -372,9 +372,10 @@ async def test_the_owners_link_is_kept_until_an_owner_can_sign_in() -> None:
 async def test_pages_speak_the_browsers_language_and_the_chosen_one() -> None:
     site = Site()
     browser = site.browser(language="ja-JP,en;q=0.5")
-    page = await browser.open("/login")
+    page = await browser.open("/login?next=/register/abc")
     assert "サインイン" in page.text
     assert 'lang="ja"' in page.source
     page = await browser.click(page, "English")
     assert (page.path, "Sign in" in page.text) == ("/login", True)
+    assert page.form("/login").fields["next"] == "/register/abc"
     assert "Sign in" in (await browser.open("/login")).text

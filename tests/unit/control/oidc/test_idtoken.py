@@ -39,7 +39,7 @@ RIGHT: dict[str, Any] = {
 }
 
 
-def token(key: Any = KEY, header: dict[str, Any] | None = None, **claims: Any) -> str:
+def token(key: Any = KEY, header: Any = None, **claims: Any) -> str:
     body = {name: value for name, value in {**RIGHT, **claims}.items() if value is not None}
     header = header or {"alg": "RS256", "kid": "one"}
     return jws.serialize_compact(header, json.dumps(body), key, algorithms=["RS256"])

@@ -162,7 +162,7 @@ async def test_a_client_without_a_secret_and_one_that_is_asked_in_the_body_say_w
         seen.append(dict(form))
         return Answer(200, {})
 
-    trip.fake.post = post  # type: ignore[method-assign]
+    trip.fake.post = post  # type: ignore[method-assign, assignment]
     trip.fake.metadata["token_endpoint_auth_methods_supported"] = ["client_secret_post"]
     await trip.problem()
     assert (seen[0]["client_id"], seen[0]["client_secret"]) == ("buri", "s e cret")

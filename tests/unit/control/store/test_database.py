@@ -117,14 +117,14 @@ CREDENTIALS = (
 
 def test_credentials_are_read_again_replaced_and_removed(tmp_path: Path) -> None:
     database = Database(tmp_path / FILE_NAME)
-    database.commit([PutUser(ALICE), *map(PutCredential, CREDENTIALS)])
+    database.commit([PutUser(ALICE), *(PutCredential(one) for one in CREDENTIALS)])
     later = PasswordRecord(1, "$argon2id$y", 4.5)
     database.commit([PutCredential(later), DeleteCredential(CREDENTIALS[1]), DeleteCredential(CREDENTIALS[3])])
     database.close()
     database = Database(tmp_path / FILE_NAME)
     kept = database.load().credentials
     assert kept == Credentials.build([CREDENTIALS[0], later, *CREDENTIALS[4:]])
-    database.commit([*map(DeleteCredential, [CREDENTIALS[0], later, CREDENTIALS[4]]), DeleteUser(ALICE.id)])
+    database.commit([*(DeleteCredential(one) for one in (CREDENTIALS[0], later, CREDENTIALS[4])), DeleteUser(ALICE.id)])
     assert database.load().credentials == Credentials.build([CREDENTIALS[5]])
     database.close()
 
