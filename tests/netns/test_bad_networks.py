@@ -10,7 +10,7 @@ import time
 import pytest
 
 from buri.testing.badnetwork import cable, eat_fragments, lose, move, narrow, renumber, reorder
-from buri.testing.lab import Lab
+from buri.testing.lab import Lab, wait_until
 from buri.testing.ourpeers import Burid, BuriRelay
 from buri.testing.talkingpair import RATE, TalkingPair
 from buri.testing.traffic import block_udp
@@ -54,6 +54,19 @@ def test_a_path_that_drops_to_mtu_1300_carries_at_least_half_of_the_link(pair: T
     assert rate > 30
     narrow(pair.lab, pair.homes, 1500, icmp=True)
     pair.stream.expect_flow()
+
+
+@pytest.mark.parametrize("icmp", [True, False], ids=["told by ICMP", "without a word"])
+def test_an_ipv6_path_that_drops_to_mtu_1300_is_cut_by_the_sender_who_must_be_told(lab: Lab, *, icmp: bool) -> None:
+    pair = TalkingPair(lab, (Burid, Burid), ipv6=True)
+    block_udp(pair.homes, on=True)  # in IPv4
+    wait_until("a direct path by IPv6", lambda: "direct [2001:db8:" in pair.one.cli("status"), timeout_s=40)
+    since = time.time()
+    narrow(lab, pair.homes, 1300, icmp=icmp)
+    print(pair.back(f"IPv6, MTU 1300 {'with' if icmp else 'without'} ICMP", since))
+    pair.stream.expect_rate(30)
+    status = pair.one.cli("status")
+    assert ("direct [2001:db8:" if icmp else 'relay "buri" (full-size packets do not pass') in status
 
 
 def test_a_path_that_eats_fragments_too_is_left_for_the_relay_and_status_says_why(pair: TalkingPair) -> None:
@@ -111,7 +124,7 @@ def test_a_relay_that_is_killed_carries_again_once_it_is_back(pair: TalkingPair)
 def test_when_the_relay_dies_both_move_to_the_other_one(lab: Lab) -> None:
     relays = {name: BuriRelay(lab.public_host(name, number=number)) for number, name in ((8, "north"), (9, "south"))}
     pair = TalkingPair(lab, (Burid, Burid), hard=True, relays=tuple(relays.values()))
-    home = pair.one.status()["Self"]["Relay"]
+    home = pair.other.status()["Self"]["Relay"]  # by which it is sent to
     pair.stream.expect_flow()
     relays[home].process.kill()
     print(pair.back(f"relay {home} killed, another one there", time.time()))
@@ -121,7 +134,7 @@ def test_when_the_relay_dies_both_move_to_the_other_one(lab: Lab) -> None:
 def test_when_the_relay_s_host_vanishes_without_a_word_both_move_to_the_other_one(lab: Lab) -> None:
     relays = {name: BuriRelay(lab.public_host(name, number=number)) for number, name in ((8, "north"), (9, "south"))}
     pair = TalkingPair(lab, (Burid, Burid), hard=True, relays=tuple(relays.values()))
-    home = pair.one.status()["Self"]["Relay"]
+    home = pair.other.status()["Self"]["Relay"]  # by which it is sent to
     pair.stream.expect_flow()
     lab.core.ip("link", "set", f"p-{home}", "down")
     print(pair.back(f"relay {home} vanished, another one there", time.time()))

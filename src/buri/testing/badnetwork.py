@@ -46,7 +46,7 @@ def reorder(home: Home, percent: int, rate: str = "60mbit") -> None:
     tc = ("tc", "class", "replace", "dev", "wan", "parent", "1:", "classid")
     home.router.run("tc", "qdisc", "replace", "dev", "wan", "root", "handle", "1:", "htb", "default", "10")
     home.router.run(*tc, "1:10", "htb", "rate", rate, "burst", "16k", "quantum", "1514")
-    home.router.run(*tc, "1:20", "htb", "rate", "4mbit", "burst", "1600", "quantum", "1514")
+    home.router.run(*tc, "1:20", "htb", "rate", "3400kbit", "burst", "1400", "quantum", "1514")
     home.router.nft(
         "table inet lanes {\n chain post { type filter hook postrouting priority 300\n"
         f" oifname wan numgen random mod 100 < {percent} meta priority set 1:20\n }}\n}}\n"

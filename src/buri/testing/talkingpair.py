@@ -24,6 +24,7 @@ class TalkingPair:
         kinds: tuple[type[Burid | Tailscaled], type[Burid | Tailscaled]],
         *,
         hard: bool = False,
+        ipv6: bool = False,
         relays: tuple[BuriRelay, ...] = (),
     ) -> None:
         """`hard`: NATs that let no direct path be. `relays`: these, of a region each, in place of the server's own."""
@@ -31,10 +32,10 @@ class TalkingPair:
         host = lab.public_host("server", number=1, private=PRIVATE_SERVER)
         self.server = BuriServer(host, *(_with_relays(host, relays) if relays else ()))
         key = self.server.auth_key()
-        tokyo, osaka = (lab.home(name, server=host, rate=RATE, hard=hard) for name in ("tokyo", "osaka"))
+        tokyo, osaka = (lab.home(name, server=host, rate=RATE, hard=hard, ipv6=ipv6) for name in ("tokyo", "osaka"))
         self.homes = (tokyo, osaka)
-        self.one = kinds[0](lab.home_host(tokyo, "alice"))
-        self.other = kinds[1](lab.home_host(osaka, "bob"))
+        self.one = kinds[0](lab.home_host(tokyo, "alice", ipv6=ipv6))
+        self.other = kinds[1](lab.home_host(osaka, "bob", ipv6=ipv6))
         for node in (self.one, self.other):
             wire(node.host)
             node.up(self.server.url, key)

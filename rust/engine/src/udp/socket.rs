@@ -13,9 +13,6 @@ const SEND_BUFFER_BYTES: libc::c_int = 4 << 20;
 /// How many ports above the wanted one are tried.
 const PORTS_TRIED: u16 = 64;
 
-/// What every IPv6 link carries (RFC 8200, 5).
-const IPV6_LEAST_MTU: libc::c_int = 1280;
-
 pub(super) const UDP_GRO: libc::c_int = 104;
 pub(super) const UDP_SEGMENT: libc::c_int = 103;
 
@@ -115,12 +112,8 @@ impl Socket {
         } else {
             (libc::IPPROTO_IP, libc::IP_MTU_DISCOVER)
         };
-        if self.ipv6 {
-            // Only the sender may cut in IPv6, and no router need tell it how short: as short as every path carries.
-            let cut_at = if wanted == Fragmentation::Allowed { IPV6_LEAST_MTU } else { 0 };
-            self.set(libc::IPPROTO_IPV6, libc::IPV6_MTU, cut_at)?;
-        }
-        // The values of both families are the same.
+        // The values of both families are the same. In IPv6 only the sender cuts, to the length that a router told it:
+        // without ICMP nothing is cut. (IPV6_MTU would only say how short the pieces are, not that there be any.)
         let value = match wanted {
             Fragmentation::Never => libc::IP_PMTUDISC_DO,
             Fragmentation::Allowed => libc::IP_PMTUDISC_DONT,
