@@ -1,7 +1,8 @@
 """Signing in: passwords checked, links spent, sessions opened and ended; each committed before it is told.
 
 Passwords are hashed on threads, a few at a time and with a bounded queue; attempts are counted by where they come from
-and by the name they try, so that guessing is slow from one place and from many.
+and by the name they try, so that guessing is slow from one place and from many. Where a name has signed in from before, it
+still may: those who guess must not lock its owner out.
 """
 
 from __future__ import annotations
@@ -51,6 +52,7 @@ class People:
         self._turn = asyncio.Semaphore(MAX_HASHING)
         self._waiting = 0
         self._attempts: OrderedDict[str, tuple[float, int]] = OrderedDict()
+        self._familiar: OrderedDict[tuple[str, str], None] = OrderedDict()
 
     # ---- sessions -------------------------------------------------------------------------------------------------
 
@@ -94,7 +96,8 @@ class People:
     async def sign_in(self, name: str, password: str, source: str, *, replacing: str = "") -> str:
         """A local account's name and password to a session's token."""
         self._count(f"from {source}", MAX_ATTEMPTS_OF_A_SOURCE)
-        self._count(f"name {name[: signin.MAX_TEXT].casefold()}", MAX_ATTEMPTS_ON_A_NAME)
+        if (name, source) not in self._familiar:
+            self._count(f"name {name[: signin.MAX_TEXT].casefold()}", MAX_ATTEMPTS_ON_A_NAME)
         user = self._ledger.snapshot.user_named(name)
         record = None if user is None else self._ledger.snapshot.credentials.passwords.get(user.id)
         if not self._decoy:
@@ -105,6 +108,9 @@ class People:
         if not right or user is None or record is None or head.credentials.passwords.get(user.id) != record:
             raise SignInProblem("wrong-password")
         self._attempts.pop(f"from {source}", None)
+        self._familiar[name, source] = None
+        if len(self._familiar) > _MAX_COUNTED:
+            self._familiar.popitem(last=False)
         return await self._open(Edit(head), user, replacing=replacing)
 
     async def enter(

@@ -189,7 +189,7 @@ class SignIn:
 
     async def admit(self, code: str, user: UserRecord) -> NodeRecord:
         """See SignInPort."""
-        if self.machine(code) is None:
+        if self.machine(code) is None or user.id not in self._coordinator.ledger.head.users:
             raise SignInProblem("no-login")
         try:
             return await self._coordinator.registrar.approve(code, user)
@@ -201,7 +201,10 @@ class SignIn:
         login = self.machine(code)
         if login is None or login.approved:
             raise SignInProblem("no-login")
-        self._coordinator.registrar.reject(code)
+        try:
+            self._coordinator.registrar.reject(code)
+        except BuriError as error:  # somebody else's click was faster
+            raise SignInProblem("no-login") from error
 
     def machines(self, user: UserRecord) -> list[NodeRecord]:
         """See SignInPort."""

@@ -7,7 +7,7 @@ import urllib.parse
 
 import pytest
 
-from buri.control.people import INVITE_LIFETIME_S, MAX_ATTEMPTS_OF_A_SOURCE, SESSION_LIFETIME_S
+from buri.control.people import INVITE_LIFETIME_S, MAX_ATTEMPTS_OF_A_SOURCE, MAX_ATTEMPTS_ON_A_NAME, SESSION_LIFETIME_S
 from buri.testing.websites import PASSWORD, Site, in_loop, owner, sign_in, waiting
 from buri.wire.tailcfg.node import Hostinfo
 
@@ -255,6 +255,39 @@ async def test_guessing_passwords_is_slow() -> None:
     assert (await sign_in(friend, await friend.open("/login"))).path == "/"
     site.world.clock.advance(301)
     assert (await sign_in(guesser, await guesser.open("/login"))).path == "/"
+
+
+@in_loop
+async def test_those_who_guess_a_name_from_many_places_do_not_lock_its_owner_out() -> None:
+    site = Site()
+    await owner(site)
+    at_home = site.browser(source="203.0.113.1")
+    await sign_in(at_home, await at_home.open("/login"))
+    for number in range(MAX_ATTEMPTS_ON_A_NAME + 1):
+        guesser = site.browser(source=f"198.51.100.{number}")
+        page = await sign_in(guesser, await guesser.open("/login"), password="wrong wrong wrong")
+    assert (page.status, "too many attempts" in page.text) == (429, True)
+    again = site.browser(source="203.0.113.1")
+    assert (await sign_in(again, await again.open("/login"))).path == "/"
+
+
+@in_loop
+async def test_a_click_that_comes_too_late_says_so() -> None:
+    site = Site()
+    browser = await owner(site)
+    path, follow_up = await waiting(site.world.machine())
+    page = await browser.open(path)
+    user = site.world.admin.snapshot.user_named("alice")
+    assert user is not None
+    site.world.journal.held = True
+    joining = asyncio.ensure_future(site.port.admit(path.rpartition("/")[2], user))
+    await asyncio.sleep(0)
+    late = await browser.send(page, "/register", {"decision": "refuse"})
+    assert (late.status, "unknown or over" in late.text) == (409, True)
+    site.world.journal.held = False
+    site.world.journal.release()
+    await joining
+    assert (await follow_up).machine_authorized
 
 
 @in_loop
