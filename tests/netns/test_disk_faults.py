@@ -61,7 +61,7 @@ def test_a_node_whose_disk_goes_read_only_or_full_carries_on_and_starts_again(la
     bob.up(URL, key)
     assert direct_line(alice.ping(bob.address()))
     for harm, mend in (
-        (("mount", "-o", "remount,ro", str(state)), ("mount", "-o", "remount,rw", str(state))),
+        (("mount", "-o", "remount,bind,ro", str(state)), ("mount", "-o", "remount,bind,rw", str(state))),
         (("dd", "if=/dev/zero", f"of={state}/fill", "bs=1k", "count=900"), ("rm", f"{state}/fill")),
     ):
         with Talk(alice.host, bob.host, bob.address(), 7001, patience_s=20) as talk:
@@ -181,7 +181,7 @@ def test_a_relay_names_what_keeps_it_from_starting(lab: Lab) -> None:
     code, said = refused(full)
     assert (code, str(full) in said, "No space left" in said) == (SYSTEM, True, True), said
     assert host.run("ls", "-A", str(full)).stdout.split() == ["fill"], "nothing is left half written"
-    host.run("mount", "-o", "remount,ro", str(full))
+    host.run("mount", "-o", "remount,bind,ro", str(full))
     code, said = refused(full)
     assert (code, str(full) in said, "Read-only" in said) == (SYSTEM, True, True), said
     file = host.directory / "file"
