@@ -10,6 +10,7 @@ What a node is shown is a `Sight`, built when it is asked for and kept until a c
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Sequence
 from hashlib import blake2b
 from typing import NamedTuple
@@ -19,8 +20,10 @@ import msgspec
 from buri.control.changes import Change, Fields, NodeAdded, NodeChanged, NodeRemoved, PolicyChanged
 from buri.control.domain import tailnets
 from buri.control.snapshot import NodeRecord, Snapshot
+from buri.core.errors import ConfigError
 from buri.policy.compiler import CompiledPolicy, PeerView, SelfView
 from buri.policy.members import Mask
+from buri.policy.model import Policy
 from buri.policy.reach import Edge
 from buri.policy.routes import NO_ROUTES, PeerRoutes
 from buri.policy.selectors import Kind
@@ -30,6 +33,7 @@ from buri.wire.tailcfg.filter import FilterRule
 EVERYBODY: Mask = -1
 """The peers of a node that sees all there are: a mask without end, right whoever comes and goes."""
 SSH_CAPABILITY = "https://tailscale.com/cap/ssh"
+_log = logging.getLogger("buri.server")
 _POLICY_ASKS = Fields.WHOLE | Fields.OWNER | Fields.ONLINE | Fields.STANDING | Fields.ROUTING
 
 
@@ -68,12 +72,19 @@ def has_sight(viewer: NodeRecord, now_s: float) -> bool:
 
 
 class Visibility:
-    """See the module. Raises ConfigError when the snapshot's policy is none: it was checked before it was stored."""
+    """See the module. A stored policy that this version does not understand lets nothing pass until another is set."""
 
     def __init__(self, snapshot: Snapshot) -> None:
         self._users = snapshot.users
         self._plain_filters: dict[str, bytes] | None = None  # everybody's, while the policy is plain
-        self._adopt(tailnets.compile_current(snapshot))
+        try:
+            compiled = tailnets.compile_current(snapshot)
+        except ConfigError as error:
+            _log.error(
+                "policy %d is not understood, so nothing passes until another is set: %s", snapshot.policy.id, error
+            )
+            compiled = tailnets.join(Policy(rules=()), snapshot)
+        self._adopt(compiled)
 
     def follow(self, snapshot: Snapshot, changes: Iterable[Change]) -> Followed:
         """Take in what a commit changed."""

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
+from buri.control.snapshot import PolicyRecord
 from buri.core.errors import ConfigError
-from buri.testing.controlworld import Machine, Netmap, World, derp_map
+from buri.testing.controlworld import Machine, Netmap, World, derp_map, empty_snapshot
 
 OWN_AND_WEB = """{
     "tagOwners": {"tag:web": [], "tag:db": []},
@@ -292,6 +293,25 @@ def test_a_role_is_part_of_the_policy() -> None:
         assert tailnet.sees("web") == {"alice", "bob", "db"}
 
     play(scenario)
+
+
+def test_a_stored_policy_that_is_not_understood_lets_nothing_pass(caplog: pytest.LogCaptureFixture) -> None:
+    async def scenario() -> None:
+        old = PolicyRecord(id=3, text='{"from-another-version": 1}', author="", created_s=1.0)
+        world = World(snapshot=empty_snapshot().with_policy(old))
+        assert "policy 3 is not understood" in caplog.text
+        first, second = world.machine("one"), world.machine("two")
+        for machine in (first, second):
+            await machine.join(await world.auth_key())
+        netmap = await first.open()
+        await netmap.read_all()
+        assert not netmap.peers
+        assert not netmap.filters
+        await world.coordinator.policies.set(ALL, "test")
+        await netmap.read_all()
+        assert set(netmap.peers) == {second.node_id()}
+
+    asyncio.run(scenario())
 
 
 def test_a_policy_that_fails_leaves_the_old_one_in_force() -> None:
