@@ -8,6 +8,7 @@ rest goes to the default resolvers. PTR questions for the tailnet's addresses ar
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from ipaddress import IPv4Network, IPv6Network, ip_address
 
@@ -28,6 +29,7 @@ TAILNET_IPV4 = IPv4Network("100.64.0.0/10")
 TAILNET_IPV6 = IPv6Network("fd7a:115c:a1e0::/48")
 _OWN_SERVERS = frozenset({SERVICE_IPV4, SERVICE_IPV6, FALLBACK_IPV4})
 _DNS_PORT = 53
+_DOMAIN = re.compile(r"[a-z0-9_-]{1,63}(\.[a-z0-9_-]{1,63})*")
 
 
 class Found(msgspec.Struct, frozen=True, tag=True):
@@ -63,8 +65,9 @@ class Names:
         host_upstreams: tuple[AddrPort, ...] = (),
     ) -> None:
         """`nodes`: this one and its peers. `host_upstreams`: asked where the tailnet names no default resolver."""
-        self.suffix = _tidy(config.domains[0]) if config.domains else ""
-        self.search = tuple(_tidy(domain) for domain in config.domains or ())
+        # A server's words go into files of this machine: what is no plain domain name is left out.
+        self.search = tuple(domain for domain in map(_tidy, config.domains or ()) if is_domain(domain))
+        self.suffix = self.search[0] if self.search else ""
         self._hosts: dict[str, list[IPAddress]] = {}
         self._pointers: dict[str, str] = {}
         if config.proxied:
@@ -75,6 +78,7 @@ class Names:
         routes: dict[str, tuple[AddrPort, ...] | None] = {
             _tidy(suffix): _addresses(resolvers or ()) if resolvers else None
             for suffix, resolvers in (config.routes or {}).items()
+            if is_domain(_tidy(suffix))
         }
         if config.proxied and self.suffix:
             routes.setdefault(self.suffix, None)
@@ -135,6 +139,11 @@ class Names:
         wanted = {"": (4, 6), "A": (4,), "AAAA": (6,)}.get(kind, ())
         if address is not None and address.version in wanted:
             self._hosts.setdefault(_tidy(name), []).append(address)
+
+
+def is_domain(name: str) -> bool:
+    """Whether this is a domain name of plain letters, digits, hyphens and underscores."""
+    return len(name) < 254 and _DOMAIN.fullmatch(name) is not None
 
 
 def _of_type(addresses: list[IPAddress], kind: int) -> list[IPAddress]:

@@ -119,16 +119,14 @@ class NameService:
             self.os_config = wanted
 
     async def _listen(self) -> tuple[IPAddress, ...]:
-        """Answer on the service addresses, else on the fallback; where."""
-        if not self._service:
-            await self._server.listen([AddrPort(FALLBACK_IPV4, PORT)], None)
-            return (FALLBACK_IPV4,)
-        both = [AddrPort(address, PORT) for address in self._service]
-        with contextlib.suppress(SystemFault):
-            await self._server.listen(both, self._interface)
-            return self._service
-        await self._server.listen(both[:1], self._interface)  # a host without IPv6
-        return self._service[:1]
+        """Answer on the service addresses, else on the fallback; where. Raises SystemFault when nowhere."""
+        for addresses in (self._service, self._service[:1]):  # the second: a host without IPv6
+            if addresses:
+                with contextlib.suppress(SystemFault):
+                    await self._server.listen([AddrPort(address, PORT) for address in addresses], self._interface)
+                    return addresses
+        await self._server.listen([AddrPort(FALLBACK_IPV4, PORT)], None)
+        return (FALLBACK_IPV4,)
 
     async def _choose(self) -> Manager:
         resolved = leads_here(self._directory / "resolv.conf")

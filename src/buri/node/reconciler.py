@@ -23,8 +23,11 @@ from buri.node.hostinfo import APP
 from buri.node.keywatch import own_expiry_s
 from buri.node.router import RouterConfig
 from buri.wire.tailcfg.base import parse_time
+from buri.wire.tailcfg.dns import DNSConfig
 from buri.wire.tailcfg.filter import FilterRule
 from buri.wire.tailcfg.node import Node
+
+NO_DNS = DNSConfig()
 
 
 class Choices(msgspec.Struct, frozen=True):
@@ -108,7 +111,7 @@ class Reconciler:
             self._rules, self._compiled = rules, compile_rules(rules)
         local = tuple(host_prefix(address) for address in own)
         wanted = port.SetFilter(local, self._compiled, choices.shields_up)
-        service = choices.service_addresses if own and netmap.dns.proxied else ()
+        service = choices.service_addresses if own and netmap.dns != NO_DNS else ()
         return self._tables(peers, own, wanted, min(expiries, default=None), service)
 
     def _tables(

@@ -88,3 +88,10 @@ def test_a_tailnet_without_dns_needs_no_resolver() -> None:
     assert not Names(DNSConfig(), NODES).needed
     assert Names(MAGIC, NODES).needed
     assert Names(RICH).match_domains == ("eu.corp.example", "corp.example", "here.example", "tail.example")
+
+
+def test_what_is_no_domain_name_goes_into_no_file() -> None:
+    evil = DNSConfig(domains=["a.example\nnameserver 6.6.6.6", "", "good.example", "a" * 64], routes={"x y": None})
+    names = Names(evil)
+    assert names.search == ("good.example",)
+    assert names.match_domains == ()
