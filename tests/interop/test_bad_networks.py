@@ -45,8 +45,8 @@ def test_a_network_that_loses_two_percent(lab: Lab, who: str) -> None:
 def test_a_path_that_drops_to_mtu_1300(lab: Lab, who: str, *, icmp: bool) -> None:
     kinds = PAIRS[who]
     pair = TalkingPair(lab, kinds)
-    since = time.time()
     narrow(lab, pair.homes, 1300, icmp=icmp)
+    since = time.time()
     word = "with" if icmp else "without"
     if kinds == (Tailscaled, Tailscaled):
         print(f"\n{who}, MTU 1300 {word} ICMP: {pair.stream.measure(16):.2f} Mbit/s")

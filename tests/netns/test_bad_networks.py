@@ -45,8 +45,8 @@ def test_a_network_that_reorders_is_nearly_as_good_as_one_that_does_not(pair: Ta
 
 @pytest.mark.parametrize("icmp", [True, False], ids=["told by ICMP", "without a word"])
 def test_a_path_that_drops_to_mtu_1300_carries_at_least_half_of_the_link(pair: TalkingPair, *, icmp: bool) -> None:
-    since = time.time()
     narrow(pair.lab, pair.homes, 1300, icmp=icmp)
+    since = time.time()
     print(pair.back(f"MTU 1300 {'with' if icmp else 'without'} ICMP", since))
     rate = pair.stream.measure(8)
     print(f"MTU 1300: {rate:.0f} Mbit/s")
@@ -61,8 +61,8 @@ def test_an_ipv6_path_that_drops_to_mtu_1300_is_cut_by_the_sender_who_must_be_to
     pair = TalkingPair(lab, (Burid, Burid), ipv6=True)
     block_udp(pair.homes, on=True)  # in IPv4
     wait_until("a direct path by IPv6", lambda: "direct [2001:db8:" in pair.one.cli("status"), timeout_s=40)
-    since = time.time()
     narrow(lab, pair.homes, 1300, icmp=icmp)
+    since = time.time()
     print(pair.back(f"IPv6, MTU 1300 {'with' if icmp else 'without'} ICMP", since))
     pair.stream.expect_rate(30)
     status = pair.one.cli("status")
@@ -70,12 +70,12 @@ def test_an_ipv6_path_that_drops_to_mtu_1300_is_cut_by_the_sender_who_must_be_to
 
 
 def test_a_path_that_eats_fragments_too_is_left_for_the_relay_and_status_says_why(pair: TalkingPair) -> None:
-    since = time.time()
     eat_fragments(pair.homes[0], on=True)
+    since = time.time()
     print(pair.back("long packets eaten, fragments too", since))
     assert "full-size packets do not pass" in pair.one.cli("status")
-    since = time.time()
     eat_fragments(pair.homes[0], on=False)
+    since = time.time()
     pair.expect_direct()
     print(pair.back("long packets pass again", since))
 

@@ -49,8 +49,8 @@ class TalkingPair:
         back_s = self.pings.back_after_s(since)
         self.stream.expect_flow(timeout_s=60)
         tcp_s = time.time() - since
-        silence_s = self.pings.longest_silence_s(since)
         rate = self.stream.measure(3)
+        silence_s = self.pings.longest_silence_s(since)
         assert back_s < BACK_S, f"{what}: nothing came back for {back_s:.1f} s"
         return (
             f"\n{what}: pings back after {back_s:.1f} s, TCP within {tcp_s:.1f} s, longest silence {silence_s:.1f} s, "

@@ -95,7 +95,7 @@ class SizeWatch:
         candidate.judged_at = now
         if candidate is best:
             self._whole_sent_at = None
-            self._start(candidate, Size.CUT, now)
+            self._start(candidate, Size.CUT, now, tries=TRIES_IN_DOUBT)  # long packets are being lost meanwhile
 
     def handle_timeout(self, best: Candidate | None, now: float) -> Verdict | None:
         """Do the probe's next step, while its address is still the path; returns what it found at its end."""
