@@ -114,7 +114,7 @@ async def ask(port: int, name: str, kind: str = "A", *, tcp: bool = False) -> dn
 
 
 def first(message: dns.message.Message) -> str:
-    return message.answer[0][0].to_text()
+    return str(message.answer[0][0].to_text())
 
 
 def test_names_of_the_tailnet_by_udp_and_tcp() -> None:

@@ -40,7 +40,7 @@ def netmap(*peers: dict[str, Any], old: Netmap | None = None, **more: Any) -> Ne
     return apply(old, msgspec.json.decode(msgspec.json.encode(message), type=MapResponse), NOW_S)[0]
 
 
-def run(reconciler: Reconciler, now: Netmap | None, **choices: bool) -> Tables:
+def run(reconciler: Reconciler, now: Netmap | None, **choices: Any) -> Tables:
     return reconciler.reconcile(now, Choices(**choices), NOW_S)
 
 

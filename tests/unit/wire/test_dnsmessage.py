@@ -60,7 +60,7 @@ def test_what_is_absent_carries_the_zone_that_says_so() -> None:
     answer = dns.message.from_wire(build_answer(query, code=ResponseCode.NAME_ERROR, ttl_s=10, zone="tail.example"))
     assert answer.rcode() == dns.rcode.NXDOMAIN
     assert answer.authority[0].name.to_text() == "tail.example."
-    assert (answer.authority[0].ttl, answer.authority[0][0].minimum) == (10, 10)  # type: ignore[attr-defined]
+    assert (answer.authority[0].ttl, answer.authority[0][0].minimum) == (10, 10)
 
 
 def test_an_answer_too_large_for_udp_is_cut_to_its_question() -> None:

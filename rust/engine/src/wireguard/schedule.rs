@@ -39,10 +39,8 @@ impl Device {
         let Some(entry) = self.entries.get_mut(id.index()) else { return };
         let Some(peer) = entry.peer.as_deref_mut() else { return };
         let is_due = |at: Option<Instant>| at.is_some_and(|at| at <= now);
-        if is_due(peer.zero_at) {
-            if peer.drop_keys(&mut self.indices) {
-                out.events.push_back(Event::SessionsZeroed { peer: id });
-            }
+        if is_due(peer.zero_at) && peer.drop_keys(&mut self.indices) {
+            out.events.push_back(Event::SessionsZeroed { peer: id });
         }
         if is_due(peer.silence_at) {
             peer.silence_at = None;
