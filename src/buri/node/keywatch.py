@@ -19,20 +19,19 @@ class KeyWatch:
         self._on_due = on_due
         self._on_warning = on_warning
         self._timer: asyncio.TimerHandle | None = None
-        self._expiry_s = 0.0
         self.warning = ""
 
     def arm(self, node: Node | None, peers_in_s: float | None, now_s: float) -> None:
         """Watch `node`, this one, from now on; `peers_in_s`: a peer's key ends then, None = none does; `now_s` is the
         control server's clock."""
         self.close()
-        self._expiry_s = 0.0 if node is None else own_expiry_s(node)
-        warning = keyexpiry.warning(self._expiry_s, now_s)
+        expiry_s = 0.0 if node is None else own_expiry_s(node)
+        warning = keyexpiry.warning(expiry_s, now_s)
         if warning.partition(",")[0] != self.warning.partition(",")[0]:  # not for each hour less
             self.warning = warning
             self._on_warning()
         self.warning = warning
-        ends = (self._expiry_s or None, keyexpiry.next_warning_s(self._expiry_s, now_s))
+        ends = (expiry_s or None, keyexpiry.next_warning_s(expiry_s, now_s))
         waits = [peers_in_s, *(None if at_s is None else at_s - now_s for at_s in ends)]
         wait_s = min((wait for wait in waits if wait is not None and wait > 0), default=None)
         if wait_s is not None:

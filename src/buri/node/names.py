@@ -52,11 +52,6 @@ class NameService:
         """What our interface shall bear now."""
         return self._service
 
-    @property
-    def manager(self) -> str:
-        """Who was told on this system, "" for nobody."""
-        return "" if self._manager is None else self._manager.name
-
     def look(self) -> bool:
         """See whether the service addresses are free; whether that changed."""
         before = self._service
@@ -99,13 +94,12 @@ class NameService:
 
     async def _apply(self, netmap: Netmap | None) -> None:
         manager = await self._choose()
-        if netmap is None or not _names(netmap).needed:
+        names = None if netmap is None else _names(netmap, () if manager.splits else await manager.upstreams())
+        if names is None or not names.needed:
             await manager.revert()
             await self._server.listen((), None)
             self.os_config = OSDNS(())
             return
-        upstreams = () if manager.splits else await manager.upstreams()
-        names = _names(netmap, upstreams)
         self.resolver.use(names)
         bound = await self._listen()
         wanted = OSDNS(
@@ -138,7 +132,7 @@ class NameService:
         return self._manager
 
 
-def _names(netmap: Netmap, upstreams: tuple[AddrPort, ...] = ()) -> Names:
+def _names(netmap: Netmap, upstreams: tuple[AddrPort, ...]) -> Names:
     return Names(netmap.dns, (netmap.self_node, *netmap.peers.values()), host_upstreams=upstreams)
 
 
